@@ -1,0 +1,358 @@
+"""The composition root: a configuration file in, a running daemon out; start, reload, drain, stop.
+
+The only module that builds and wires. Whoever needs something gets it as an argument from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from router import __version__, status
+from router.config import dump
+from router.config.loader import Loaded, Rejected, load
+from router.config.watcher import Watcher
+from router.events import ConfigReloaded, ExchangeEnded, Notice
+from router.policy import catalogue
+from router.policy.keys import build_keyring
+from router.protocol.http import scan
+from router.relay.downstream import Downstream
+from router.relay.request import authenticate
+from router.relay.service import Relay, Snapshot
+from router.relay.tasks import Tasks
+from router.relay.wire import build_wires, retire_unused
+from router.telemetry.access_log import AccessLog
+from router.telemetry.metrics import Metrics
+from router.web import admin, data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from router.config.schema import CodeStyle, Listen
+    from router.events import Event
+    from router.policy.keys import KeyState
+
+_logger = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: with 128, five hundred clients that arrive at once wait for seconds."""
+
+BACKGROUND_TASKS = 3
+"""That run as long as the daemon does."""
+
+SWEEP_S = 1.0
+LAG_S = 0.25
+"""How often idle upstream connections are looked at, and the loop's lateness is measured."""
+
+FIXED = ("listen", "admin")
+"""Settings that are read at the start alone."""
+
+POLL_S = 0.02
+FLUSH_S = 2.0
+"""While stopping: how often we look whether all is done, and how long the last answers may take to be read."""
+
+
+class Daemon:
+    """The router, from a configuration file to its last flushed log line."""
+
+    def __init__(self, config_path: Path, *, environ: Mapping[str, str], log_fd: int = 1) -> None:
+        self._path = config_path
+        self._environ = environ
+        self._log_fd = log_fd
+        self._loaded: Loaded
+        self._relay: Relay
+        self._watcher: Watcher
+        self._server: asyncio.Server | None = None
+        self._runners: list[web.AppRunner] = []
+        self._consumers: list[Callable[[Event], None]] = []
+        self._reloading = asyncio.Lock()
+        self._started = time.monotonic()
+        self._hurry = asyncio.Event()
+        self._stopped: asyncio.Future[None] | None = None
+        self._tasks = Tasks(self._background_failed)
+        self._log: AccessLog
+        self._metrics = Metrics(version=__version__, loop_name=_loop_name())
+        self.data_address = ("", 0)
+        """Where clients connect, once started."""
+        self.admin_address = ("", 0)
+
+    def __repr__(self) -> str:
+        return f"<Daemon {self._path.name} on {self.data_address[0]}:{self.data_address[1]}>"
+
+    @property
+    def catalogue(self) -> catalogue.Catalogue:
+        """Of the running snapshot."""
+        return self._relay.snapshot.catalogue
+
+    def subscribe(self, consumer: Callable[[Event], None]) -> None:
+        """Let `consumer` see every event from now on. It runs on the loop and must not block."""
+        self._consumers.append(consumer)
+
+    def _emit(self, event: Event) -> None:
+        """Tell every consumer. One that fails must not take the request with it that it was told about."""
+        for consumer in self._consumers:
+            try:
+                consumer(event)
+            except Exception:
+                _logger.exception("a consumer of events failed")
+
+    # start
+
+    async def start(self) -> None:
+        """Load, bind, serve.
+
+        Raises:
+            ConfigError: the file cannot be used; nothing is bound.
+            OSError: an address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        self._loaded = load(self._path, environ=self._environ)
+        self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
+        self._consumers[:0] = [self._metrics.emit, self._to_log]
+        self._watcher = Watcher(self._path, self._loaded.sources)
+        data_runner, web_protocol = await data.start(data.build(self))
+        self._runners.append(data_runner)
+        self._relay = Relay(
+            loop=loop,
+            snapshot=self._snapshot(self._loaded, None),
+            emit=self._emit,
+            tasks=self._tasks,
+            web=web_protocol,
+        )
+        self._metrics.live(lambda: status.live(self._relay, self._log.dropped))
+        self._configure_metrics()
+        self._log.start()
+        try:
+            await self._listen()
+        except OSError:
+            await self._close()
+            raise
+        self._tasks.spawn(self._watch(), "config watch")
+        self._tasks.spawn(self._sweep(), "connection sweep")
+        self._tasks.spawn(self._measure_lag(), "loop lag")
+        host, port = self.data_address
+        self._notice("info", f"listening on {host}:{port}", f"admin on {self.admin_address[0]}:{self.admin_address[1]}")
+
+    async def _listen(self) -> None:
+        config = self._loaded.config
+        host, port = _split(config.listen)
+        relay = self._relay
+        self._server = await relay.loop.create_server(lambda: Downstream(relay), host, port, backlog=BACKLOG)
+        self.data_address = self._server.sockets[0].getsockname()[:2]
+        runner = web.AppRunner(admin.build(self, self._metrics), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        host, port = _split(config.admin)
+        await web.TCPSite(runner, host, port).start()
+        self.admin_address = runner.addresses[0][:2]
+
+    def _snapshot(self, loaded: Loaded, previous: Snapshot | None) -> Snapshot:
+        """Make a configuration ready to serve, taking over the state of what stays."""
+        now = time.monotonic()
+        wires = build_wires(
+            loaded.config, loaded.secrets, previous.wires if previous else {}, asyncio.get_running_loop()
+        )
+        return Snapshot(
+            config=loaded.config,
+            digest=loaded.digest,
+            catalogue=catalogue.build(loaded.config, now, previous.catalogue if previous else None),
+            keyring=build_keyring(loaded.config, loaded.secrets, now, previous.keyring if previous else None),
+            wires=wires,
+        )
+
+    def _configure_metrics(self) -> None:
+        snapshot = self._relay.snapshot
+        self._metrics.configure(snapshot.config.models, snapshot.config.upstreams, snapshot.digest, time.time())
+
+    def _to_log(self, event: Event) -> None:
+        if self._relay.snapshot.config.log.access or type(event) is not ExchangeEnded:
+            self._log.emit(event)
+
+    # live change
+
+    async def reload(self) -> ConfigReloaded:
+        """Read the file again: apply it whole, or change nothing. One at a time; every trigger ends here."""
+        async with self._reloading:
+            try:
+                loaded = await asyncio.to_thread(load, self._path, environ=self._environ)
+            except Rejected as rejected:
+                self._watcher.rejected(rejected.sources)
+                return self._reloaded("rejected", faults=rejected.faults)
+            self._watcher.running(loaded.sources)
+            if loaded.digest == self._loaded.digest:
+                return self._reloaded("unchanged")
+            try:
+                return self._apply(loaded)
+            except (OSError, ValueError) as error:  # a CA file that is none, say
+                return self._reloaded("rejected", faults=(f"{self._path.name}: {error}",))
+
+    def _apply(self, loaded: Loaded) -> ConfigReloaded:
+        before = self._relay.snapshot
+        snapshot = self._snapshot(loaded, before)
+        running = self._loaded.config
+        self._relay.snapshot = snapshot
+        self._loaded = loaded
+        retire_unused(before.wires.values(), snapshot.wires)
+        self._configure_metrics()
+        changed = tuple(name for name in FIXED if getattr(running, name) != getattr(loaded.config, name))
+        return self._reloaded("applied", needs_restart=changed)
+
+    def _reloaded(
+        self, result: str, *, faults: tuple[str, ...] = (), needs_restart: tuple[str, ...] = ()
+    ) -> ConfigReloaded:
+        event = ConfigReloaded(time.time(), result, self._relay.snapshot.digest, faults, needs_restart)
+        self._emit(event)
+        return event
+
+    async def _watch(self) -> None:
+        """Look at the file's content, as Kubernetes and editors change it (OPERATIONS 0)."""
+        while True:
+            settings = self._loaded.config.reload
+            await asyncio.sleep(settings.interval)
+            if settings.watch and await asyncio.to_thread(self._watcher.look):
+                await self.reload()
+
+    # background
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            for wire in self._relay.snapshot.wires.values():
+                wire.sweep(now)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = time.monotonic() + LAG_S
+            await asyncio.sleep(LAG_S)
+            self._metrics.observe_lag(max(0.0, time.monotonic() - due))
+
+    def _background_failed(self, name: str, error: BaseException) -> None:
+        self._notice("error", f"background task failed: {name}", "".join(traceback.format_exception(error)))
+
+    def _notice(self, level: str, message: str, detail: str = "") -> None:
+        self._emit(Notice(time.time(), level, message, detail))
+
+    # stop
+
+    def drain(self) -> None:
+        """Not ready any more: answers end their connections, so that clients and balancers look elsewhere."""
+        self._relay.draining = True
+
+    async def stop(self, *, hurry: bool = False) -> None:
+        """End in order (STYLE 8); a second call with `hurry` shortens the first one's waiting. Returns when all is done."""
+        if hurry:
+            self._hurry.set()
+        if self._stopped is None:
+            self._stopped = asyncio.get_running_loop().create_future()
+            await self._stop()
+            self._stopped.set_result(None)
+        else:
+            await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> None:
+        relay, settings = self._relay, self._loaded.config.stop
+        self._notice("info", "stopping", f"{len(relay.exchanges)} requests in flight")
+        self.drain()
+        await self._wait(settings.notice, lambda: False)
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(relay.connections):
+            connection.close_if_idle()
+        await self._wait(settings.drain, lambda: not relay.exchanges)
+        relay.closed = True
+        for exchange in tuple(relay.exchanges):
+            exchange.stop()
+        for connection in tuple(relay.connections):
+            connection.close_if_idle()
+        self._hurry.clear()
+        await self._wait(FLUSH_S, lambda: not relay.connections)
+        await self._close()
+
+    async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Wait until it is done, the time is over, or somebody is in a hurry."""
+        until = time.monotonic() + seconds
+        while not done() and not self._hurry.is_set() and time.monotonic() < until:
+            await asyncio.sleep(min(POLL_S, seconds))
+
+    async def _close(self) -> None:
+        """Close what is open, end what runs, write what is queued."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._relay.connections):
+            connection.transport.abort()
+        for runner in reversed(self._runners):
+            await runner.cleanup()
+        await self._tasks.end()
+        for wire in self._relay.snapshot.wires.values():
+            wire.close()
+        await asyncio.sleep(0)  # transports tell their protocols in the next turn of the loop
+        self._notice("info", "stopped")
+        await asyncio.to_thread(self._log.close, FLUSH_S)
+
+    # what the admin listener asks (`web.admin.Control`) and the data listener's other paths (`web.data.DataSource`)
+
+    @property
+    def digest(self) -> str:
+        """Of the running configuration."""
+        return self._loaded.digest
+
+    @property
+    def code_style(self) -> CodeStyle:
+        """Of our own errors."""
+        return self._loaded.config.errors.code_style
+
+    def config(self) -> Mapping[str, Any]:
+        """The running configuration with every default, without secrets."""
+        return dump.effective(self._loaded)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether new requests are welcome, and why not."""
+        return (False, "draining") if self._relay.draining else (True, "")
+
+    def state(self) -> Mapping[str, Any]:
+        """The status page."""
+        return status.page(self._relay, self._started, self._log.dropped)
+
+    def idle(self) -> dict[str, int]:
+        """What is held for requests: all zero at rest."""
+        return status.held(self._relay, len(self._tasks) - BACKGROUND_TASKS)
+
+    def request_id(self) -> str:
+        """A new one."""
+        return self._relay.request_id()
+
+    def emit(self, event: Event) -> None:
+        """Tell every consumer."""
+        self._emit(event)
+
+    def find_key(self, headers: Sequence[tuple[bytes, bytes]]) -> KeyState | None:
+        """Whose request this is; None if no keys are configured.
+
+        Raises:
+            RequestError: it is nobody's we know.
+        """
+        return authenticate(self._relay.snapshot.keyring, scan(list(headers)).credential)
+
+    def models_for(self, key: KeyState | None) -> Sequence[str]:
+        """The models that a key may use, by name; patterns stand for names that only the upstream knows."""
+        models = self._loaded.config.models
+        return [name for name in models if "*" not in name and (key is None or key.allowed(name))]
+
+
+def _split(listen: Listen) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _loop_name() -> str:
+    try:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    except RuntimeError:
+        return "unknown"

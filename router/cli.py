@@ -1,0 +1,177 @@
+"""The commands. Errors are three lines at most: what, why, what to do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from router import __version__, process
+from router.config import dump
+from router.config.loader import load
+from router.errors import ConfigError
+from router.relay.tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.app import Daemon
+
+EX_CONFIG = 78
+"""sysexits.h: a configuration error. systemd can be told not to restart on it."""
+EX_UNAVAILABLE = 69
+"""sysexits.h: an address is taken, say."""
+
+DEFAULT_CONFIG = Path("config/router.yaml")
+
+EXAMPLES = """\
+examples:
+  llm-router demo                              see it work, no key needed
+  llm-router check -c /etc/llm-router.yaml     every fault of a file at once
+  llm-router run -c /etc/llm-router.yaml       serve; SIGHUP reloads, SIGTERM drains
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(words[:1] == ["demo"]).parse_args(words)
+    try:
+        return int(options.command(options))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        print(
+            f"{len(error.faults)} fault(s); mend the file and check it: llm-router check -c {options.config}",
+            file=sys.stderr,
+        )
+        return EX_CONFIG
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(demo_wanted: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llm-router",
+        description="A load-balancing router between OpenAI-compatible clients and many upstreams.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="serve until SIGTERM")
+    _add_config(run)
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", help="check a configuration file and say every fault")
+    _add_config(check)
+    check.set_defaults(command=_check)
+    config = commands.add_parser("config", help="show the configuration")
+    show = config.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
+        "show", help="print it with every default filled in, without secrets"
+    )
+    _add_config(show)
+    show.set_defaults(command=_show)
+    demo = commands.add_parser("demo", help="the router on three embedded upstreams, with sample requests")
+    demo.set_defaults(command=_demo, config=None)
+    if demo_wanted:  # its module brings the whole daemon with it, which `check` and `version` need not wait for
+        from router.demo import show as demo_show  # noqa: PLC0415
+
+        demo_show.add_arguments(demo)
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version, config=None)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    process.tune()
+    return uvloop.run(_serve(options.config))
+
+
+async def _serve(path: Path) -> int:
+    """Start, then wait for signals: SIGHUP reloads, SIGTERM or SIGINT drains, a second one hurries."""
+    from router.app import Daemon  # noqa: PLC0415 (`check` and `version` answer without loading the daemon)
+
+    daemon = Daemon(path, environ=os.environ)
+    try:
+        await daemon.start()
+    except OSError as error:
+        print(f"cannot listen: {error.strerror or error}", file=sys.stderr)
+        print(
+            "another process holds the address, or it is not this machine's; see `listen` and `admin`", file=sys.stderr
+        )
+        return EX_UNAVAILABLE
+    process.settle()
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    signals = _Signals(daemon, ended)
+    for number, handler in (
+        (signal.SIGTERM, signals.stop),
+        (signal.SIGINT, signals.stop),
+        (signal.SIGHUP, signals.reload),
+    ):
+        asyncio.get_running_loop().add_signal_handler(number, handler)
+    await ended
+    return 0
+
+
+class _Signals:
+    """What signals do. Each runs on the loop, so the work is given to tasks that are kept here."""
+
+    def __init__(self, daemon: Daemon, ended: asyncio.Future[None]) -> None:
+        self._daemon = daemon
+        self._ended = ended
+        self._tasks = Tasks(lambda name, error: print(f"{name} failed: {error!r}", file=sys.stderr))
+        self._stopping = False
+
+    def reload(self) -> None:
+        self._tasks.spawn(self._reload(), "reload")
+
+    async def _reload(self) -> None:
+        await self._daemon.reload()
+
+    def stop(self) -> None:
+        hurry, self._stopping = self._stopping, True
+        self._tasks.spawn(self._stop(hurry=hurry), "stop")
+
+    async def _stop(self, *, hurry: bool) -> None:
+        try:
+            await self._daemon.stop(hurry=hurry)
+        finally:
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+
+def _check(options: argparse.Namespace) -> int:
+    loaded = load(options.config, environ=os.environ)
+    config = loaded.config
+    print(
+        f"{options.config}: good ({len(config.models)} models, {len(config.upstreams)} upstreams, {len(config.keys)} keys)"
+    )
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    print(dump.to_yaml(load(options.config, environ=os.environ)), end="")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from router.demo import show  # noqa: PLC0415 (see `_parser`)
+
+    return show.main(options)
+
+
+def _version(_options: argparse.Namespace) -> int:
+    print(f"llm-router {__version__} (Python {platform.python_version()})")
+    return 0

@@ -1,0 +1,215 @@
+"""What an upstream's answer is, once its head has come: a whole body, an error, or a stream (`relay.stream`).
+
+Each kind reads what arrives, once per read, and tells the exchange: commit, write, succeeded, failed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body, of_status
+from router.protocol import openai
+from router.protocol.durations import retry_after
+from router.protocol.usage import of_openai
+from router.relay.attempt import Failure
+from router.relay.stream import StreamAnswer
+
+if TYPE_CHECKING:
+    from router.events import Usage
+    from router.relay.attempt import Attempt
+    from router.relay.exchange import Exchange
+    from router.relay.upstream import UpstreamConnection
+
+HELD_MAX = 1024 * 1024
+"""Bytes of a whole answer that are held until it proves complete; a longer one is committed and relayed as it comes."""
+
+METERED_MAX = 64 * 1024 * 1024
+"""Bytes of an answer kept aside to read its usage (PROTOCOL 4); beyond it usage is unknown."""
+
+BYTES_PER_TOKEN = 4
+"""Of an answer without usage; only limits are charged by it, and it is never shown as a count."""
+
+ERROR_MAX = 64 * 1024
+"""Bytes of an upstream's error answer that are read."""
+
+
+class Answer(Protocol):
+    """One upstream answer on its way to the client."""
+
+    streams: bool
+    """It is an event stream."""
+    max_gap_s: float
+    """Longest silence after the first content; negative if that means nothing."""
+
+    def read(self, connection: UpstreamConnection) -> None:
+        """Take what has come: `connection.body`, and whether it is `complete`."""
+
+    def usage(self) -> Usage | None:
+        """What the upstream reported so far."""
+
+    def output_estimate(self) -> int:
+        """Tokens of output so far, for want of a report."""
+
+    def takes_events(self) -> bool:
+        """Events of our own (heartbeats, an error) may be put in now."""
+
+
+def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) -> Answer | Failure:
+    """Decide by the answer's head what kind it is (PROTOCOL rule 4: by its content type, not by the request's flag)."""
+    status = connection.status
+    if not 200 <= status < 600:
+        return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
+    if status != 200:
+        verdict = of_status(status, "", "", "")
+        if verdict is None:  # a 2xx that no chat answer has
+            return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
+        return ErrorAnswer(exchange, attempt)
+    content_type = header(connection.headers, b"content-type").lower()
+    if content_type.startswith(b"text/event-stream"):
+        return StreamAnswer(exchange, attempt)
+    assert exchange.chat is not None
+    return WholeAnswer(exchange, attempt, wanted_stream=exchange.chat.stream)
+
+
+def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """The first header of that lower-case name, or nothing."""
+    for each, value in headers:
+        if each.lower() == name:
+            return value
+    return b""
+
+
+class WholeAnswer:
+    """A JSON body: held until it is complete and makes sense, so that anything else can still go elsewhere."""
+
+    __slots__ = ("_attempt", "_exchange", "_flowing", "_pieces", "_size", "_wanted_stream", "max_gap_s", "streams")
+
+    def __init__(self, exchange: Exchange, attempt: Attempt, *, wanted_stream: bool) -> None:
+        self.streams = False
+        self.max_gap_s = -1.0
+        self._exchange = exchange
+        self._attempt = attempt
+        self._wanted_stream = wanted_stream
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._flowing = False
+
+    def read(self, connection: UpstreamConnection) -> None:
+        pieces = connection.body
+        if pieces:
+            self._take(connection, pieces)
+            connection.body = []
+        if connection.complete:
+            self._end(connection)
+        elif self._size > HELD_MAX and not self._flowing and not self._wanted_stream:
+            self._flow(connection)
+
+    def _take(self, connection: UpstreamConnection, pieces: list[bytes]) -> None:
+        self._size += sum(map(len, pieces))
+        if self._flowing:
+            for piece in pieces:
+                self._exchange.reply.write(piece)
+        if self._size <= METERED_MAX:
+            self._pieces += pieces
+        else:
+            self._pieces.clear()
+
+    def _flow(self, connection: UpstreamConnection) -> None:
+        """Too long to hold: commit and pass on what there is."""
+        self._flowing = True
+        length = header(connection.headers, b"content-length")
+        self._exchange.commit_body(connection.headers, int(length) if length.isdigit() else None)
+        for piece in self._pieces:
+            self._exchange.reply.write(piece)
+
+    def _end(self, connection: UpstreamConnection) -> None:
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        facts = openai.read_body(body)
+        usage = of_openai(facts.usage) if facts.usage else None
+        if not self._flowing:
+            verdict = self._objection(facts)
+            if verdict is not None:
+                self._exchange.failed(Failure(verdict=verdict, status=200, headers=connection.headers, body=body))
+                return
+            self._exchange.commit_whole(connection.headers, body)
+        self._exchange.succeeded(usage, self.output_estimate())
+
+    def _objection(self, facts: openai.BodyFacts) -> Verdict | None:
+        """Why this body is no answer, if it is none."""
+        if facts.error is not None:
+            return of_error_body(facts.error.code, facts.error.type, facts.error.message)
+        if not facts.is_object:
+            return VERDICTS[Cause.PROTOCOL]
+        if self._wanted_stream:
+            return VERDICTS[Cause.WRONG_TYPE]
+        return None
+
+    def usage(self) -> None:
+        return None
+
+    def output_estimate(self) -> int:
+        return self._size // BYTES_PER_TOKEN
+
+    def takes_events(self) -> bool:
+        return False
+
+
+class ErrorAnswer:
+    """An answer that is not 200: read so far as it explains itself, then handed over as a failure."""
+
+    __slots__ = ("_attempt", "_exchange", "_pieces", "_size", "max_gap_s", "streams")
+
+    def __init__(self, exchange: Exchange, attempt: Attempt) -> None:
+        self.streams = False
+        self.max_gap_s = -1.0
+        self._exchange = exchange
+        self._attempt = attempt
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def read(self, connection: UpstreamConnection) -> None:
+        for piece in connection.body:
+            self._size += len(piece)
+            self._pieces.append(piece)
+        connection.body = []
+        if connection.complete or self._size > ERROR_MAX:
+            self._fail(connection)
+
+    def _fail(self, connection: UpstreamConnection) -> None:
+        body = b"".join(self._pieces)
+        status = connection.status
+        content_type = header(connection.headers, b"content-type").decode("latin-1")
+        facts = openai.read_error(status, content_type, body)
+        verdict = of_status(status, facts.code, facts.type, facts.message)
+        assert verdict is not None
+        failure = Failure(
+            verdict=verdict,
+            status=status,
+            headers=connection.headers,
+            body=body,
+            facts=facts,
+            retry_after_s=retry_after(connection.headers, time.time()),
+        )
+        if self._refuses_usage(status, body):
+            self._exchange.repeat()
+        else:
+            self._exchange.failed(failure)
+
+    def _refuses_usage(self, status: int, body: bytes) -> bool:
+        """The upstream does not know `stream_options`, which we added (PROTOCOL 5.3, `auto`)."""
+        return (
+            status in (400, 422)
+            and self._attempt.asks_usage
+            and b"stream_options" in body
+            and self._attempt.wire.stop_asking_usage()
+        )
+
+    def usage(self) -> None:
+        return None
+
+    def output_estimate(self) -> int:
+        return 0
+
+    def takes_events(self) -> bool:
+        return False

@@ -1,0 +1,313 @@
+"""A client connection: the HTTP/1.1 server side of the relay.
+
+It parses, keeps requests in order, watches the client's patience, and hands what the relay does not carry to aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from router.errors import Kind, RequestError
+from router.relay.exchange import Exchange
+from router.relay.request import Received
+
+if TYPE_CHECKING:
+    from router.relay.service import Relay
+
+RELAYED = re.compile(rb"[A-Z]+ /v1/chat/completions(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
+"""The request lines the relay answers, whatever the method: a wrong one gets our 405."""
+
+OTHERS = re.compile(rb"[A-Z]{3,20} (?:/[!-~]*|\*) HTTP/1\.[01]\r\n")
+"""Other sound request lines: aiohttp answers them. What fits neither is not HTTP as we speak it."""
+
+REQUEST_LINE_MAX = 8192
+
+LINGER_S = 2.0
+"""After an answer that ends the connection in the middle of a request: how long we let the client read it."""
+
+BACKLOG_MAX = 64 * 1024
+"""Bytes a client may send ahead while its request is being answered; then it is not read until the answer is out."""
+
+
+class Downstream(asyncio.Protocol):
+    """One client connection, from accept to close or handover."""
+
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_current",
+        "_fed",
+        "_line",
+        "_parser",
+        "_progress_at",
+        "_ready",
+        "_receiving",
+        "_relay",
+        "_stalled_bytes",
+        "_timer",
+        "_wakes_at",
+        "transport",
+    )
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._parser = httptools.HttpRequestParser(self)
+        self._receiving: Received | None = None
+        self._ready: deque[Exchange] = deque()
+        self._current: Exchange | None = None
+        self._backlog = b""
+        self._line = b""
+        """A request line that has not come whole."""
+        self._fed = 0
+        """Bytes of the message being received."""
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
+        self._progress_at = 0.0
+        """When the client last did what we wait for: sent, or read."""
+        self._stalled_bytes = -1
+        """Bytes the client has not read, when writing paused; -1 while it keeps up."""
+
+    def __repr__(self) -> str:
+        return f"<Downstream {'answering' if self._current else 'receiving' if self._receiving else 'idle'}>"
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        self._relay.connections.add(self)
+        self._progress_at = time.monotonic()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        self._progress_at = time.monotonic()
+        if self._current is not None:
+            self._backlog += data
+            if len(self._backlog) > BACKLOG_MAX:
+                self.transport.pause_reading()
+            return
+        if self._closing:
+            return
+        if self._receiving is None:
+            if self._line:
+                data = self._line + data
+                self._line = b""
+            if RELAYED.match(data) is None and not self._is_relayed(data):
+                return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._malformed("The request is not valid HTTP/1.1.")
+            return
+        self._fed += len(data)
+        request = self._receiving
+        if request is not None:
+            if request.problem is not None and request.problem.close:
+                self._ready.append(Exchange(self._relay, self, request))
+                self._closing = True
+            elif not request.version and self._fed > self._relay.snapshot.config.requests.head_max:
+                self._malformed("The request head is too large.")
+                return
+            self._watch()
+        if self._ready:
+            self._answer_next()
+
+    def _is_relayed(self, data: bytes) -> bool:
+        """Look at a new message that is not plainly ours: ours after all, aiohttp's, unfinished, or nonsense."""
+        sound = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
+        if RELAYED.match(sound) is not None:
+            return True
+        if OTHERS.match(sound) is not None:
+            self._hand_over(sound)
+        elif b"\n" in sound or len(sound) > REQUEST_LINE_MAX:
+            self._malformed("The request line is not valid HTTP/1.1.")
+        else:
+            self._line = sound
+            self._watch()
+        return False
+
+    def _hand_over(self, data: bytes) -> None:
+        """Give the connection to the aiohttp server: at a message boundary, for good."""
+        self._forget()
+        protocol = self._relay.web()
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(data)
+
+    def _malformed(self, message: str) -> None:
+        request = Received(self._relay, self._progress_at)
+        request.problem = RequestError(Kind.MALFORMED_HTTP, message, close=True)
+        self._receiving = None
+        self._closing = True
+        self._ready.append(Exchange(self._relay, self, request))
+        if self._current is None:
+            self._answer_next()
+
+    def pause_writing(self) -> None:
+        self._stalled_bytes = self.transport.get_write_buffer_size()
+        self._progress_at = time.monotonic()
+        self._watch()
+        if self._current is not None:
+            self._current.client_slow()
+
+    def resume_writing(self) -> None:
+        self._stalled_bytes = -1
+        if self._current is not None:
+            self._current.client_caught_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        self._closing = True
+        current, self._current = self._current, None
+        waiting = tuple(self._ready)
+        self._ready.clear()
+        if current is not None:
+            current.client_gone()
+        for exchange in waiting:
+            exchange.client_gone()
+        if self._receiving is not None and self._receiving.version:
+            Exchange(self._relay, self, self._receiving).client_gone()
+        self._receiving = None
+
+    def _forget(self) -> None:
+        self._relay.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        self._receiving = Received(self._relay, self._progress_at)
+        self._fed = 0
+
+    def on_url(self, url: bytes) -> None:
+        assert self._receiving is not None
+        self._receiving.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._receiving is not None
+        self._receiving.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        request = self._receiving
+        assert request is not None
+        parser = self._parser
+        request.method = parser.get_method()
+        request.version = parser.get_http_version()
+        request.keep_alive = parser.should_keep_alive()
+        request.head_complete()
+        if request.expects and request.problem is None and self._current is None and not self._ready:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        assert self._receiving is not None
+        self._receiving.add(body)
+
+    def on_message_complete(self) -> None:
+        assert self._receiving is not None
+        self._ready.append(Exchange(self._relay, self, self._receiving))
+        self._receiving = None
+
+    # the exchange's side
+
+    def _answer_next(self) -> None:
+        """Start the next whole request, in the order they came."""
+        while self._current is None:
+            if self._ready:
+                exchange = self._current = self._ready.popleft()
+                exchange.start()
+            elif self._backlog and not self._closing:
+                data, self._backlog = self._backlog, b""
+                self.transport.resume_reading()
+                self.data_received(data)
+            else:
+                break
+
+    def answered(self, *, keep: bool) -> None:
+        """The current exchange has written its whole answer, or all it ever will."""
+        self._current = None
+        if not keep or (self._closing and not self._ready):
+            self._close()
+            return
+        self._progress_at = time.monotonic()
+        if self._ready or self._backlog:
+            self._relay.loop.call_soon(self._answer_next)
+
+    def _close(self) -> None:
+        """End the connection; if the client is still sending, let it read our answer before it sees a reset."""
+        sending = self._closing
+        self._closing = True
+        self._receiving = None
+        if sending and not self.transport.is_closing():
+            self.transport.write_eof()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._relay.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
+
+    def close_if_idle(self) -> None:
+        """The daemon drains: a connection without a request ends."""
+        if self._current is None and self._receiving is None and not self._ready:
+            self._closing = True
+            self.transport.close()
+
+    # patience
+
+    def _due(self) -> float:
+        """When the client will have tried our patience, by what it is doing now."""
+        bounds = self._relay.snapshot.config.requests
+        if self._stalled_bytes >= 0:
+            return self._progress_at + bounds.write_timeout
+        if self._current is not None:
+            return self._progress_at + bounds.keepalive  # it waits for us; look again later
+        request = self._receiving
+        if request is None and not self._line:
+            return self._progress_at + bounds.keepalive
+        if request is None or not request.version:
+            return (request.began if request is not None else self._progress_at) + bounds.head_timeout
+        return self._progress_at + bounds.body_timeout
+
+    def _watch(self) -> None:
+        """Make sure that we wake when the client's time is up. Waking early is harmless: we look and sleep on."""
+        due = self._due()
+        if self._timer is not None:
+            if self._wakes_at <= due:
+                return
+            self._timer.cancel()
+        self._wakes_at = due
+        self._timer = self._relay.loop.call_later(max(0.0, due - time.monotonic()), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._stalled_bytes >= 0:
+            unread = self.transport.get_write_buffer_size()
+            if unread < self._stalled_bytes:
+                self._stalled_bytes = unread
+                self._progress_at = time.monotonic()
+        elif self._current is not None:
+            self._progress_at = time.monotonic()
+        if self._due() > time.monotonic():
+            self._watch()
+        elif self._stalled_bytes >= 0 or self._receiving is None:
+            self.transport.abort()
+        else:
+            self._too_slow(self._receiving)
+
+    def _too_slow(self, request: Received) -> None:
+        self._receiving = None
+        self._closing = True
+        request.let_go()
+        request.problem = RequestError(Kind.BODY_TIMEOUT, "The request did not arrive in time.", close=True)
+        self._ready.append(Exchange(self._relay, self, request))
+        self._answer_next()

@@ -1,0 +1,106 @@
+"""What a request that got no answer is told, and how its end is named (PROTOCOL 7.2, OPERATIONS 1.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.errors import TABLE, Kind, Problem, Refused, UpstreamError
+from router.events import Outcome, Side
+
+if TYPE_CHECKING:
+    from router.policy.limits import Refusal
+    from router.relay.attempt import Failure
+
+WAIT_MIN_S = 1.0
+WAIT_MAX_S = 60.0
+"""Seconds of `retry-after` we send: SDKs ignore or give up on more (PROTOCOL 6)."""
+
+_LIMITED = {
+    "requests": (Kind.REQUESTS_PER_MINUTE, "requests per minute"),
+    "tokens": (Kind.TOKENS_PER_MINUTE, "tokens per minute"),
+    "concurrency": (Kind.CONCURRENT_REQUESTS, "requests at the same time"),
+}
+
+_SAYS = {
+    Kind.UPSTREAM_RATE_LIMITED: "Every upstream of this model is rate limited. Try again later.",
+    Kind.NO_HEALTHY_UPSTREAM: "No upstream of this model can take the request now. Try again later.",
+    Kind.UPSTREAM_CONNECTION: "The upstream could not be reached or closed the connection.",
+    Kind.UPSTREAM_PROTOCOL: "The upstream's answer could not be understood.",
+    Kind.UPSTREAM_TRUNCATED: "The upstream's answer broke off before it was complete.",
+    Kind.UPSTREAM_AUTH: "The upstream refused the router's credential. The operator of this router has to mend it.",
+    Kind.UPSTREAM_QUOTA: "The router's account with the upstream is used up. The operator of this router has to mend it.",
+    Kind.UPSTREAM_MODEL_MISSING: "The upstream does not have the model that the router's configuration promises.",
+    Kind.UPSTREAM_ERROR: "The upstream failed.",
+    Kind.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
+    Kind.OVERLOADED: "The upstream is overloaded. Try again later.",
+    Kind.DRAINING: "The router is stopping. Try again.",
+    Kind.INTERNAL: "The router failed. This is a bug.",
+}
+
+_WAITS = frozenset((Kind.UPSTREAM_RATE_LIMITED, Kind.NO_HEALTHY_UPSTREAM, Kind.OVERLOADED))
+_FINAL = frozenset((Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_AUTH, Kind.UPSTREAM_MODEL_MISSING))
+"""Only the operator can mend these: the client's own retries would be wasted."""
+
+_OUTCOMES = {
+    429: Outcome.RATE_LIMITED,
+    500: Outcome.INTERNAL,
+    502: Outcome.UPSTREAM_ERROR,
+    504: Outcome.TIMEOUT,
+}
+
+
+def limited(refusal: Refusal) -> Refused:
+    """The answer to a request that is over a limit of its key."""
+    kind, what = _LIMITED[refusal.limit]
+    if refusal.never:
+        text = (
+            f"This request needs about {refusal.asked} tokens; the key's limit is {refusal.limit_value} tokens per"
+            " minute, so it can never be admitted. Ask for fewer output tokens or send less."
+        )
+        return Refused(kind, text, should_retry=False)
+    text = f"The key's limit of {refusal.limit_value} {what} is reached."
+    return Refused(kind, text, retry_after_s=min(max(refusal.retry_after_s, WAIT_MIN_S), WAIT_MAX_S))
+
+
+def nobody(kind: Kind, wait_s: float) -> Refused:
+    """The answer when no member of the pool may be tried."""
+    return Refused(kind, _SAYS[kind], retry_after_s=min(max(wait_s, WAIT_MIN_S), WAIT_MAX_S))
+
+
+def after_failure(failure: Failure, wait_s: float) -> Problem:
+    """The answer when every attempt that could help has failed."""
+    kind = failure.verdict.kind
+    if kind in _WAITS:
+        return nobody(kind, failure.retry_after_s or wait_s)
+    return UpstreamError(
+        kind, _SAYS.get(kind, _SAYS[Kind.UPSTREAM_ERROR]), should_retry=False if kind in _FINAL else None
+    )
+
+
+def draining() -> Refused:
+    """The end of what was still running when the time to drain was over."""
+    return Refused(Kind.DRAINING, _SAYS[Kind.DRAINING], retry_after_s=WAIT_MIN_S, close=True)
+
+
+def bug() -> Problem:
+    """The answer when our own code failed."""
+    return Problem(Kind.INTERNAL, _SAYS[Kind.INTERNAL], close=True)
+
+
+def outcome(kind: Kind) -> tuple[Outcome, Side]:
+    """How an exchange that ended with an error of this kind is counted, and who ended it."""
+    status = TABLE[kind].status
+    if kind is Kind.NO_HEALTHY_UPSTREAM:
+        return Outcome.NO_UPSTREAM, Side.ROUTER
+    if status == 503:
+        return Outcome.OVERLOADED, Side.ROUTER
+    if status in (502, 504):
+        return _OUTCOMES[status], Side.UPSTREAM
+    return _OUTCOMES.get(status, Outcome.CLIENT_ERROR), Side.ROUTER
+
+
+def outcome_of_status(status: int) -> Outcome:
+    """How an upstream's own error answer is counted when it is passed on."""
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    return Outcome.CLIENT_ERROR if status < 500 else Outcome.UPSTREAM_ERROR

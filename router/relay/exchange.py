@@ -1,0 +1,645 @@
+"""One client request, from whole to settled (DESIGN 5): admit, pick, attempt, hold, commit, relay, end, settle.
+
+An explicit state machine without `await`: every callback (answer bytes, connection lost, client gone, deadline, drain)
+is a plain method, so nothing interleaves. `phase` says what is being waited for, `_due` until when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from router.errors import Kind, Problem, Refused, RequestError
+from router.events import LimitDecided, Notice, Outcome, Phase, Side, Usage
+from router.policy.limits import estimate_tokens
+from router.policy.outcomes import VERDICTS, Blame, Cause, Verdict
+from router.policy.retry import backoff
+from router.protocol import envelope
+from router.protocol.http import target as upstream_target
+from router.protocol.openai import HEARTBEAT
+from router.protocol.splice import ChatRequest, compose, read_chat
+from router.relay import answer, ending, record
+from router.relay.attempt import Attempt, Failure
+from router.relay.reply import Reply
+from router.relay.upstream import ConnectError, UpstreamConnection
+
+if TYPE_CHECKING:
+    from router.events import Attempt as AttemptRecord
+    from router.policy.catalogue import Route
+    from router.policy.retry import RetryBudget
+    from router.policy.target import Target, UpstreamState
+    from router.relay.downstream import Downstream
+    from router.relay.request import Received
+    from router.relay.service import Relay
+
+LATE_S = 0.5
+GRACE_S = 0.1
+"""A deadline noticed so late means that we were not running: what came meanwhile is read first (RELIABILITY O14)."""
+
+PATH = b"/chat/completions"
+
+NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE))
+"""Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
+
+
+class Exchange:
+    """The state of one request. `Downstream` starts it; it settles exactly once."""
+
+    __slots__ = (
+        "_answer",
+        "_avoid",
+        "_budget",
+        "_connecting",
+        "_counted",
+        "_downstream",
+        "_failure",
+        "_gone",
+        "_pause",
+        "_timer",
+        "_tried",
+        "_wakes_at",
+        "attempt",
+        "attempts",
+        "chat",
+        "charged",
+        "first_sent_at",
+        "input_estimate",
+        "last_read_at",
+        "phase",
+        "relay",
+        "reply",
+        "request",
+        "reserved",
+        "route",
+        "started",
+    )
+
+    def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
+        self.relay = relay
+        self.request = request
+        self.reply = Reply(relay, downstream, request)
+        self.phase = Phase.RECEIVING
+        self.chat: ChatRequest | None = None
+        self.route: Route | None = None
+        self.attempt: Attempt | None = None
+        """The one under way."""
+        self.attempts: tuple[AttemptRecord, ...] = ()
+        """Those that are over."""
+        self.input_estimate = 0
+        self.reserved = 0
+        self.charged = 0
+        """Tokens: estimated for the prompt, reserved with the limits, and in the end charged."""
+        self.started = time.monotonic()
+        """When the request was whole, or was found to need no more."""
+        self.first_sent_at = 0.0
+        self.last_read_at = 0.0
+        self._downstream = downstream
+        self._gone = False
+        self._tried: list[Target] = []
+        self._avoid: list[UpstreamState] = []
+        self._counted = 0
+        self._budget: RetryBudget | None = None
+        """What this exchange's retries are drawn on, once it retries."""
+        self._failure: Failure | None = None
+        self._answer: answer.Answer | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.reply.request_id}: {self.phase}, {len(self.attempts)} attempts over>"
+
+    # admit
+
+    def start(self) -> None:
+        """The request is whole: answer it."""
+        try:
+            self._admit(self.started)
+        except Problem as problem:
+            self._refuse(problem)
+        except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not the connection's state)
+            self._bug(error)
+        else:
+            self._try(self.started)
+
+    def _admit(self, now: float) -> None:
+        """Read what the router needs of the request, and ask the key's limits.
+
+        Raises:
+            Problem: the request is answered with it.
+        """
+        request = self.request
+        if request.problem is not None:
+            raise request.problem
+        if self.relay.closed:
+            raise Refused(Kind.DRAINING, "The router is stopping.", retry_after_s=1.0, close=True)
+        body = request.body()
+        chat = self.chat = read_chat(body)
+        snapshot = request.snapshot
+        route = snapshot.catalogue.find(chat.model)
+        if route is None:
+            raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{chat.model}' not found", param="model")
+        self.route = route
+        key = request.key
+        if key is not None and not key.allowed(chat.model):
+            raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
+        self.phase = Phase.PICKING
+        factor = route.correction.value
+        self.input_estimate = estimate_tokens(len(body), 0, 1, 0, factor)
+        self.reserved = estimate_tokens(len(body), chat.max_tokens, chat.n, route.default_output_tokens, factor)
+        limiter = key.limiter if key is not None else None
+        if limiter is not None:
+            refusal = limiter.refusal(now, self.reserved)
+            if refusal is not None:
+                self.relay.emit(LimitDecided(scope="key", limit=refusal.limit))
+                raise ending.limited(refusal)
+            limiter.take(now, self.reserved)
+            self.reply.limiter = limiter
+        self.relay.exchanges.add(self)
+
+    # pick
+
+    def _try(self, now: float) -> None:
+        """Begin the next attempt, or end with what the failed ones came to."""
+        self.phase = Phase.PICKING
+        choice = self._pick(now)
+        if choice is None:
+            self._give_up(now)
+            return
+        route, target = choice
+        if target in self._tried and self._pause is None:  # nobody else is left: give it a moment
+            self._pause = self.relay.loop.call_later(backoff(len(self.attempts), self.relay.rng), self._resume)
+        else:
+            self._begin(route, target, now)
+
+    def _resume(self) -> None:
+        self._try(time.monotonic())
+        self._pause = None
+
+    def _pick(self, now: float) -> tuple[Route, Target] | None:
+        """A member that may help: of the model's pool, of its fallbacks, then one that is out, then one once more."""
+        assert self.route is not None
+        chain, relay, reserved = self.route.chain, self.relay, self.reserved
+        for route in chain:
+            target = route.pool.pick(now, reserved, self._tried, self._avoid, relay.rng)
+            if target is not None:
+                return route, target
+        for route in chain:
+            target = route.pool.last_resort(now, relay.rng, reserved, self._tried)
+            if target is not None:
+                return route, target
+        if self._failure is not None and self._failure.verdict.blame is not Blame.NONE:
+            for route in chain:
+                target = route.pool.pick(now, reserved, (), (), relay.rng)
+                if target is not None:
+                    return route, target
+        return None
+
+    # attempt
+
+    def _begin(self, route: Route, target: Target, now: float, *, fresh: bool = False) -> None:
+        """Take a lease at a member and reach it, on an idle connection if there is one and none is forbidden."""
+        assert self.chat is not None
+        wire = self.request.snapshot.wires[target.upstream.name]
+        model = target.model or self.chat.model
+        attempt = self.attempt = Attempt(route, target, target.begin(now, self.reserved), wire, model, now)
+        self._answer = None
+        connection = None if fresh or wire.pacer is not None else wire.pools[target.credential].take()
+        if connection is not None:
+            self._send(attempt, connection, now)
+        else:
+            self.phase = Phase.CONNECTING
+            self._connecting = self.relay.tasks.spawn(self._reach(attempt, fresh=fresh), f"connect {wire.name}")
+            self._watch(now)
+
+    async def _reach(self, attempt: Attempt, *, fresh: bool) -> None:
+        """Wait for the upstream's pace, then for a connection."""
+        wire = attempt.wire
+        pool = wire.pools[attempt.target.credential]
+        cause = Cause.PACE
+        connection: UpstreamConnection | None = None
+        try:
+            if wire.pacer is not None and wire.settings.pace is not None:
+                async with asyncio.timeout(wire.settings.pace.wait):
+                    await wire.pacer.acquire()
+                attempt.paced = time.monotonic() - attempt.began
+                self._watch(time.monotonic())
+            connection = None if fresh else pool.take()
+            if connection is None:
+                connection = await pool.connect()
+                attempt.connected = time.monotonic()
+        except TimeoutError:
+            pass
+        except ConnectError as error:
+            cause = error.cause
+        if self.attempt is not attempt or self.phase is not Phase.CONNECTING:
+            if connection is not None:
+                pool.put(connection)
+            return
+        self._connecting = None
+        if connection is None:
+            self.failed(Failure(verdict=VERDICTS[cause]))
+        else:
+            self._send(attempt, connection, time.monotonic())
+
+    def _send(self, attempt: Attempt, connection: UpstreamConnection, now: float) -> None:
+        """Write the request: its head made for this upstream, its body spliced, nothing copied."""
+        request, chat, wire = self.request, self.chat, attempt.wire
+        assert chat is not None
+        attempt.asks_usage = wire.asks_usage and chat.stream and not chat.wants_usage
+        parts = compose(chat, request.body(), attempt.model, attempt.asks_usage)
+        path = upstream_target(wire.base_path, PATH, request.query, wire.query)
+        head = wire.policies[attempt.target.credential].head(path, request.headers, sum(map(len, parts)))
+        attempt.connection = connection
+        attempt.sent = now
+        if not self.first_sent_at:
+            self.first_sent_at = now
+        self.phase = Phase.WAITING
+        connection.send(self, [head, *parts])
+        self._watch(now)
+
+    # the upstream's side
+
+    def upstream_read(self, connection: UpstreamConnection) -> None:
+        """The head of an answer is known, and something came."""
+        self.last_read_at = time.monotonic()
+        try:
+            if self._answer is None:
+                self._answer_begins(connection)
+            else:
+                self._answer.read(connection)
+        except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not leak its leases)
+            self._bug(error)
+
+    def _answer_begins(self, connection: UpstreamConnection) -> None:
+        attempt = self.attempt
+        assert attempt is not None
+        attempt.head = self.last_read_at
+        attempt.status = connection.status
+        begun = answer.begin(self, attempt, connection)
+        if isinstance(begun, Failure):
+            self.failed(begun)
+            return
+        self.phase = Phase.HOLDING
+        self._answer = begun
+        begun.read(connection)
+        if self.attempt is attempt and self.phase is not Phase.SETTLED:
+            self._watch(self.last_read_at)
+
+    def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
+        """The answer will not become complete."""
+        attempt = self.attempt
+        assert attempt is not None
+        attempt.connection = None
+        if cause is Cause.STALE:
+            self._repeat(attempt, cause, fresh=True)
+        else:
+            self.failed(Failure(verdict=VERDICTS[cause], status=attempt.status))
+
+    def repeat(self) -> None:
+        """The upstream refused something we added; the request goes there again without it."""
+        assert self.attempt is not None
+        self._repeat(self.attempt, Cause.REQUEST, fresh=False)
+
+    def _repeat(self, attempt: Attempt, cause: Cause, *, fresh: bool) -> None:
+        now = time.monotonic()
+        attempt.lease.withdraw()
+        attempt.lease.end(now, 0)
+        self._close_attempt(attempt, cause, now)
+        self._begin(attempt.route, attempt.target, now, fresh=fresh)
+
+    # failure
+
+    def failed(self, failure: Failure) -> None:
+        """The attempt failed: note it, then try elsewhere if nothing was sent and it may help, else end."""
+        attempt = self.attempt
+        assert attempt is not None
+        now = time.monotonic()
+        verdict = failure.verdict
+        self._note(verdict, failure.retry_after_s)
+        if self.reply.content_at:
+            self._break_off(ending.after_failure(failure, ending.WAIT_MIN_S), verdict.cause)
+            return
+        attempt.lease.end(now, 0)
+        self._close_attempt(attempt, verdict.cause, now)
+        self._tried.append(attempt.target)
+        if verdict.blame in (Blame.HARD, Blame.SOFT):
+            self._avoid.append(attempt.target.upstream)
+        if self._failure is None or verdict.kind is not Kind.UPSTREAM_RATE_LIMITED:
+            self._failure = failure
+        if self._may_try_again(verdict, now):
+            self._try(now)
+        else:
+            self._give_up(now)
+
+    def _may_try_again(self, verdict: Verdict, now: float) -> bool:
+        settings = self.request.snapshot.config.defaults.retry
+        if not verdict.failover or now >= self._total_due() or self.phase is Phase.SETTLED:
+            return False
+        if verdict.cause in NOT_SENT:
+            return True
+        self._counted += 1
+        if self._counted >= settings.attempts:
+            return False
+        if self._budget is None:
+            assert self.route is not None
+            pool = self.route.pool
+            if not pool.retry.withdraw(pool.in_flight):
+                return False
+            self._budget = pool.retry
+        return True
+
+    def _close_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
+        """The attempt is over: its record is written, its connection closed or kept, its timers quiet."""
+        self.attempt = None
+        self.attempts = (*self.attempts, attempt.record(now, cause))
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        connection = attempt.connection
+        if connection is None:
+            return
+        if connection.complete or cause is Cause.OK:
+            connection.release()
+        else:
+            connection.close()
+
+    def _give_up(self, now: float) -> None:
+        """Nobody is left to try: tell the client what it came to (PROTOCOL 7.2, 7.3)."""
+        failure = self._failure
+        assert self.route is not None
+        kind, wait_s = self.route.pool.why_not(now, self.reserved)
+        if failure is None:
+            self._refuse(ending.nobody(kind, wait_s))
+        elif failure.facts is not None and failure.verdict.passes and not self.reply.committed:
+            self._pass_on(failure)
+        else:
+            self._refuse(ending.after_failure(failure, wait_s))
+
+    def _pass_on(self, failure: Failure) -> None:
+        """The upstream's own error answer goes to the client: as it is, or in our envelope if an SDK cannot read it."""
+        facts, headers, body = failure.facts, failure.headers, failure.body
+        assert facts is not None
+        if not envelope.passes(failure.status, facts):
+            style = self.request.snapshot.config.errors.code_style
+            body = envelope.wrap_upstream(failure.status, facts, body, self.reply.request_id, style)
+            headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
+        self._describe_attempts()
+        self.reply.whole(headers, body, status=failure.status)
+        self._settle(ending.outcome_of_status(failure.status), Side.UPSTREAM, reason=facts.code)
+
+    def _refuse(self, problem: Problem) -> None:
+        """End with an error of our own."""
+        outcome, side = ending.outcome(problem.kind)
+        self._describe_attempts()
+        self.reply.error(problem)
+        self._settle(outcome, side, reason=problem.kind)
+
+    def _bug(self, error: Exception) -> None:
+        """Our own code failed: this request ends, the daemon goes on, the operator reads about it."""
+        detail = "".join(traceback.format_exception(error))
+        self.relay.emit(
+            Notice(at=time.time(), level="error", message="a request failed in our own code", detail=detail)
+        )
+        if self.phase is Phase.SETTLED:
+            return
+        self._drop_attempt(Cause.CLIENT_GONE)
+        if self.reply.content_at:
+            self.reply.cut()
+            self._settle(Outcome.INTERNAL, Side.ROUTER, reason=Kind.INTERNAL)
+        else:
+            self._refuse(ending.bug())
+
+    # what an answer says of itself (`relay.answer`, `relay.stream`)
+
+    def commit_whole(self, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """The answer is whole and makes sense: the client gets it."""
+        self._describe_attempts()
+        self.reply.whole(headers, body)
+
+    def commit_body(self, headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+        """The answer is too long to hold: its bytes flow as they come."""
+        self._describe_attempts()
+        self.reply.begin_body(headers, length)
+        self._content_begins()
+
+    def commit_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The stream has content: events flow as they come."""
+        self._describe_attempts()
+        self.reply.begin_stream(headers)
+        self._content_begins()
+
+    def _content_begins(self) -> None:
+        """From here on no other attempt: the request's body is not needed any more."""
+        assert self.attempt is not None
+        self.phase = Phase.RELAYING
+        self.reply.content_at = self.last_read_at
+        for event in self.attempt.lease.prove(self.last_read_at):
+            self.relay.emit(event)
+        self.request.let_go()
+        self._watch(self.last_read_at)
+
+    def _describe_attempts(self) -> None:
+        if self.request.snapshot.config.debug.headers:
+            name = self.attempt.target.upstream.name if self.attempt is not None else ""
+            count = len(self.attempts) + (self.attempt is not None)
+            self.reply.debug_lines = b"x-router-upstream: %b\r\nx-router-attempts: %d\r\n" % (name.encode(), count)
+
+    def succeeded(self, usage: Usage | None, output_estimate: int) -> None:
+        """The client has the whole answer."""
+        self.reply.end()
+        self._note(VERDICTS[Cause.OK], None)
+        self._finish(Cause.OK, usage, output_estimate)
+        self._settle(Outcome.OK, Side.UPSTREAM, usage=usage, complete=True)
+
+    def ended_in_error(self, verdict: Verdict, usage: Usage | None, output_estimate: int) -> None:
+        """The upstream said in its stream that it failed; the client has read that."""
+        self.reply.end()
+        self._note(verdict, None)
+        self._finish(verdict.cause, usage, output_estimate)
+        self._settle(Outcome.UPSTREAM_ERROR, Side.UPSTREAM, usage=usage, reason=verdict.cause)
+
+    def _break_off(self, problem: Problem, cause: Cause) -> None:
+        """Content has gone out and no more will come: end so that the client cannot take it for complete."""
+        broken = self._answer
+        assert broken is not None
+        usage = broken.usage()
+        if broken.takes_events():
+            self.reply.error(problem)
+        else:
+            self.reply.cut()
+        self._finish(cause, usage, broken.output_estimate())
+        outcome, side = ending.outcome(problem.kind)
+        self._settle(outcome, side, usage=usage, reason=problem.kind)
+
+    def _note(self, verdict: Verdict, retry_after_s: float | None) -> None:
+        assert self.attempt is not None
+        for event in self.attempt.lease.note(verdict, time.monotonic(), retry_after_s, self.relay.rng):
+            self.relay.emit(event)
+
+    def _finish(self, cause: Cause, usage: Usage | None, output_estimate: int) -> None:
+        """The attempt that the client heard from is over: charge what it used, give its lease back."""
+        attempt = self.attempt
+        assert attempt is not None
+        if usage is not None:
+            self.charged = usage.total
+            assert self.route is not None
+            self.route.correction.observe(self.request.size, usage.total - usage.output)
+        else:
+            self.charged = self.input_estimate + output_estimate
+        now = time.monotonic()
+        attempt.lease.end(now, self.charged)
+        self._close_attempt(attempt, cause, now)
+
+    # the client's side
+
+    def client_slow(self) -> None:
+        """The client does not read: neither do we."""
+        if self.attempt is not None and self.attempt.connection is not None:
+            self.attempt.connection.pause()
+
+    def client_caught_up(self) -> None:
+        """The client reads again."""
+        if self.attempt is not None and self.attempt.connection is not None:
+            self.attempt.connection.resume()
+
+    def client_gone(self) -> None:
+        """The client left: so does the attempt, at once, in every phase."""
+        self._gone = True
+        if self.phase is Phase.SETTLED:
+            return
+        usage = self._answer.usage() if self._answer is not None else None
+        self._drop_attempt(Cause.CLIENT_GONE)
+        self._settle(Outcome.CLIENT_GONE, Side.CLIENT, usage=usage)
+
+    def _drop_attempt(self, cause: Cause) -> None:
+        """End the attempt without a verdict on its upstream."""
+        if self.attempt is None:
+            return
+        self.attempt.lease.withdraw()
+        sent = self.attempt.sent > 0
+        answered = self._answer
+        usage = answered.usage() if answered is not None else None
+        output = answered.output_estimate() if answered is not None else 0
+        self._finish(cause, usage, output)
+        if not sent:
+            self.charged = 0
+
+    def stop(self) -> None:
+        """The time to drain is over."""
+        if self.phase is Phase.SETTLED:
+            return
+        if self.reply.content_at:
+            self._note(VERDICTS[Cause.CLIENT_GONE], None)
+            self._break_off(ending.draining(), Cause.CLIENT_GONE)
+        else:
+            self._drop_attempt(Cause.CLIENT_GONE)
+            self._refuse(ending.draining())
+
+    # deadlines
+
+    def _total_due(self) -> float:
+        attempt = self.attempt
+        timeouts = attempt.target.timeouts if attempt is not None else self.request.snapshot.config.defaults.timeouts
+        return self.started + timeouts.total
+
+    def _due(self) -> tuple[float, Cause]:
+        """Until when we wait for what we are waiting for, and what it is called when it does not come."""
+        attempt = self.attempt
+        if attempt is None:
+            return self._total_due(), Cause.TOTAL
+        timeouts = attempt.target.timeouts
+        if self.phase is Phase.CONNECTING:
+            pace = attempt.wire.settings.pace
+            wait = attempt.paced if attempt.paced or pace is None else pace.wait
+            due, cause = attempt.began + wait + timeouts.connect, Cause.CONNECT_TIMEOUT
+        elif self.phase is Phase.WAITING:
+            due, cause = attempt.sent + timeouts.first_byte, Cause.FIRST_BYTE
+        elif self.phase is Phase.HOLDING and self._answer is not None and self._answer.streams:
+            due, cause = attempt.sent + timeouts.first_token, Cause.FIRST_TOKEN
+        else:
+            due, cause = self.last_read_at + timeouts.idle, Cause.IDLE
+        total = self.started + timeouts.total
+        return (due, cause) if due < total else (total, Cause.TOTAL)
+
+    def _beat_due(self) -> float:
+        """When the client should hear from us, though there is nothing to say. Never: infinity."""
+        if self.chat is None or not self.chat.stream:
+            return math.inf
+        streams = self.request.snapshot.config.defaults.streams
+        answered = self._answer
+        if self.reply.committed:
+            if answered is not None and not answered.takes_events():
+                return math.inf
+            return self.reply.last_write_at + streams.heartbeat
+        if streams.early_keepalive or (answered is not None and answered.streams):
+            return self.started + streams.hold
+        return math.inf
+
+    def _watch(self, now: float) -> None:
+        """Make sure that we wake in time. Waking early is harmless: we look and sleep on."""
+        wakes_at = min(self._due()[0], self._beat_due())
+        if self._timer is not None:
+            if self._wakes_at <= wakes_at:
+                return
+            self._timer.cancel()
+        self._wakes_at = wakes_at
+        self._timer = self.relay.loop.call_later(max(0.0, wakes_at - now), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = time.monotonic() + 0.001  # the loop's clock counts whole milliseconds
+        if now - self._wakes_at > LATE_S:
+            self._wakes_at = now + GRACE_S
+            self._timer = self.relay.loop.call_later(GRACE_S, self._wake)
+            return
+        due, cause = self._due()
+        if now >= due:
+            self._timed_out(cause)
+            return
+        if now >= self._beat_due():
+            if not self.reply.committed:
+                self.reply.begin_stream([(b"content-type", b"text/event-stream")])
+            self.reply.write(HEARTBEAT)
+        self._watch(now)
+
+    def _timed_out(self, cause: Cause) -> None:
+        if self.attempt is None:
+            self._give_up(time.monotonic())
+        else:
+            self.failed(Failure(verdict=VERDICTS[cause], status=self.attempt.status))
+
+    # settle
+
+    def _settle(
+        self, outcome: Outcome, side: Side, *, usage: Usage | None = None, reason: str = "", complete: bool = False
+    ) -> None:
+        """The final bookkeeping, exactly once, whatever happened."""
+        assert self.phase is not Phase.SETTLED
+        assert self.attempt is None
+        phase, self.phase = self.phase, Phase.SETTLED
+        now = time.monotonic()
+        for timer in (self._timer, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._pause = None
+        if self._budget is not None:
+            self._budget.deposit()
+            self._budget = None
+        limiter = self.reply.limiter
+        if limiter is not None:
+            limiter.settle(now, self.reserved, self.charged)
+        self.request.let_go()
+        self.relay.exchanges.discard(self)
+        self.relay.emit(
+            record.exchange_ended(
+                self, now, phase, outcome, side, self._answer, usage=usage, reason=reason, complete=complete
+            )
+        )
+        if not self._gone:
+            self._downstream.answered(keep=self.reply.keep)

@@ -1,0 +1,80 @@
+"""The one record of an exchange, made when it is settled."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from router.events import ExchangeEnded
+
+if TYPE_CHECKING:
+    from router.events import Outcome, Phase, Side, Usage
+    from router.relay.answer import Answer
+    from router.relay.exchange import Exchange
+
+REQUESTED_MAX = 128
+"""Characters of the model name, as the client wrote it, that the log keeps."""
+
+CLIENT_CLOSED = 499
+"""The status that is logged when the client left before it got one."""
+
+
+def exchange_ended(
+    exchange: Exchange,
+    now: float,
+    phase: Phase,
+    outcome: Outcome,
+    side: Side,
+    answer: Answer | None,
+    *,
+    usage: Usage | None,
+    reason: str,
+    complete: bool,
+) -> ExchangeEnded:
+    """What the exchange came to; `phase` is the one its end was decided in."""
+    request, reply, route, chat = exchange.request, exchange.reply, exchange.route, exchange.chat
+    attempts = exchange.attempts
+    upstream = attempts[-1].upstream if attempts and (complete or reply.content_at) else ""
+    content_at = reply.content_at if upstream else 0.0
+    streamed = chat is not None and chat.stream
+    first_sent = exchange.first_sent_at
+    overhead = (first_sent - exchange.started) if first_sent else now - exchange.started
+    if complete:
+        overhead += now - exchange.last_read_at
+    return ExchangeEnded(
+        at=time.time(),
+        request_id=reply.request_id,
+        client_request_id=request.client_request_id,
+        endpoint="chat" if request.version else "other",
+        key=request.key.name if request.key is not None else "",
+        model=route.name if route is not None else "_unknown",
+        requested_model=chat.model[:REQUESTED_MAX] if chat is not None else "",
+        upstream=upstream,
+        stream=streamed,
+        status=reply.status or CLIENT_CLOSED,
+        outcome=outcome,
+        reason=reason,
+        ended_by=side,
+        phase=phase,
+        complete=complete,
+        attempts=attempts,
+        duration_s=now - request.began,
+        overhead_s=overhead,
+        ttft_s=content_at - exchange.started if content_at else -1.0,
+        tpot_s=_time_per_token(exchange, usage, content_at) if complete and streamed else -1.0,
+        max_gap_s=answer.max_gap_s if answer is not None and content_at else -1.0,
+        usage=usage,
+        exact=complete and usage is not None and not usage.clamped,
+        reserved_tokens=exchange.reserved if reply.limiter is not None else 0,
+        charged_tokens=exchange.charged,
+        request_bytes=request.size,
+        response_bytes=reply.bytes,
+        client_retry=request.client_retry,
+    )
+
+
+def _time_per_token(exchange: Exchange, usage: Usage | None, content_at: float) -> float:
+    """Seconds between output tokens (STYLE 4), -1 without at least two of them."""
+    if usage is None or usage.output < 2 or not content_at:
+        return -1.0
+    return (exchange.last_read_at - content_at) / (usage.output - 1)

@@ -1,0 +1,156 @@
+"""The client's side of one exchange: what has been said to it, and how that is framed (RFC 9112).
+
+Knows nothing of upstreams. `Exchange` decides what is said; whether a status can still change is `committed`.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from router.protocol import envelope
+from router.protocol.durations import rate_limit_headers
+from router.protocol.envelope import Dialect
+from router.protocol.http import response_headers
+
+if TYPE_CHECKING:
+    from router.errors import Problem
+    from router.policy.limits import Limiter
+    from router.relay.downstream import Downstream
+    from router.relay.request import Received
+    from router.relay.service import Relay
+
+_STREAM_HEADERS_OURS = frozenset((b"cache-control", b"x-accel-buffering"))
+_STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+"""So that neither caches nor proxies in front hold events back (PROTOCOL 5.5)."""
+
+_PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+def status_line(status: int) -> bytes:
+    """The first line of an answer; a status without a registered phrase gets none, which RFC 9112 allows."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b""))
+
+
+_OK_LINE = status_line(200)
+
+
+class Reply:
+    """An answer to a client, from nothing said to its last byte."""
+
+    __slots__ = (
+        "_chunked",
+        "_downstream",
+        "_relay",
+        "_request",
+        "_transport",
+        "bytes",
+        "committed",
+        "content_at",
+        "debug_lines",
+        "keep",
+        "last_write_at",
+        "limiter",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
+        self._relay = relay
+        self._downstream = downstream
+        self._transport = downstream.transport
+        self._request = request
+        self._chunked = False
+        self.request_id = relay.request_id()
+        self.limiter: Limiter | None = None
+        """The key's, once it has admitted the request: every metered answer tells what is left."""
+        self.debug_lines = b""
+        self.committed = False
+        """A head has gone out."""
+        self.keep = False
+        """The connection can serve another request after this answer."""
+        self.status = 0
+        self.bytes = 0
+        self.content_at = 0.0
+        """Monotonic seconds of the first content; 0 before: until then another attempt is possible."""
+        self.last_write_at = 0.0
+
+    def whole(self, headers: list[tuple[bytes, bytes]], body: bytes, *, status: int = 200) -> None:
+        """Say a whole answer: its status, those of its headers that may pass, its bytes."""
+        self._head(status, response_headers(headers), b"content-length: %d\r\n" % len(body), body)
+        self.content_at = self.last_write_at
+
+    def error(self, problem: Problem) -> None:
+        """Say an error of our own: as an answer, or as an event if heartbeats or content have gone out."""
+        style = self._request.snapshot.config.errors.code_style
+        if self.committed:
+            self.write(envelope.event(problem, self.request_id, Dialect.OPENAI, style))
+            self.keep = False
+            return
+        body = envelope.render(problem, self.request_id, Dialect.OPENAI, style)
+        lines = [envelope.headers(problem, self.request_id)]
+        self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem=problem)
+
+    def begin_body(self, headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+        """Commit an answer whose bytes flow as they come; without a length in chunks."""
+        framing = b"content-length: %d\r\n" % length if length is not None else self._chunks()
+        self._head(200, response_headers(headers), framing)
+
+    def begin_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Commit an event stream, unless heartbeats have done so."""
+        if self.committed:
+            return
+        lines = response_headers([header for header in headers if header[0].lower() not in _STREAM_HEADERS_OURS])
+        lines.append(_STREAM_LINES)
+        self._head(200, lines, self._chunks())
+
+    def _chunks(self) -> bytes:
+        """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
+        self._chunked = self._request.version == "1.1"
+        return b"transfer-encoding: chunked\r\n" if self._chunked else b""
+
+    def _head(
+        self, status: int, lines: list[bytes], framing: bytes, body: bytes = b"", *, problem: Problem | None = None
+    ) -> None:
+        """Write the head, and a whole body with it. The lines of a problem name our id and end the connection already."""
+        self.committed = True
+        self.status = status
+        request = self._request
+        closes = problem is not None and problem.close
+        self.keep = request.keep_alive and bool(framing) and not closes and not self._relay.draining
+        parts = [_OK_LINE if status == 200 else status_line(status), *lines]
+        if problem is None:
+            parts.append(b"x-request-id: %b\r\n" % self.request_id.encode("ascii"))
+        if self.limiter is not None:
+            parts.append(rate_limit_headers(*self.limiter.snapshot(time.monotonic())))
+        if self.debug_lines:
+            parts.append(self.debug_lines)
+        if closes:
+            pass
+        elif not self.keep:
+            parts.append(b"connection: close\r\n")
+        elif request.version == "1.0":
+            parts.append(b"connection: keep-alive\r\n")
+        parts += (framing, b"\r\n", body)
+        self._raw(b"".join(parts))
+
+    def write(self, data: bytes) -> None:
+        """Pass bytes of the body on, framed. HOT: once per chunk."""
+        self._raw(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self) -> None:
+        """The body is whole: say so in the framing."""
+        if self._chunked:
+            self._raw(b"0\r\n\r\n")
+
+    def cut(self) -> None:
+        """The body will not become whole: nothing we do from here on may look like its end."""
+        self.keep = False
+        if self._request.version != "1.1":
+            self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
+
+    def _raw(self, data: bytes) -> None:
+        self._transport.write(data)
+        self.bytes += len(data)
+        self.last_write_at = time.monotonic()

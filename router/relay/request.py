@@ -1,0 +1,143 @@
+"""One request as it arrives: head, then body, then whole (DESIGN 5, steps 1 and 2).
+
+A problem found on the way does not interrupt the connection: it is kept, the rest of the body is let go, and the
+exchange answers with it in its turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.errors import Kind, Problem, Refused, RequestError
+from router.protocol import http
+
+if TYPE_CHECKING:
+    from router.policy.keys import Keyring, KeyState
+    from router.relay.service import Relay, Snapshot
+
+HEADERS_MAX = 256
+"""Header lines of one request; the OpenAI SDKs send about twenty."""
+
+
+class Received:
+    """What a client sent, as far as it has come."""
+
+    __slots__ = (
+        "_pieces",
+        "_relay",
+        "began",
+        "client_request_id",
+        "client_retry",
+        "expects",
+        "headers",
+        "keep_alive",
+        "key",
+        "method",
+        "problem",
+        "query",
+        "size",
+        "snapshot",
+        "target",
+        "version",
+    )
+
+    def __init__(self, relay: Relay, began: float) -> None:
+        self._relay = relay
+        self.snapshot: Snapshot = relay.snapshot
+        self.began = began
+        """Monotonic seconds of its first byte."""
+        self.method = b""
+        self.target = b""
+        self.query = b""
+        self.version = ""
+        """`1.1` or `1.0`; empty until the head is complete."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.keep_alive = True
+        self.expects = False
+        """The client waits for `100 Continue` before it sends the body."""
+        self.key: KeyState | None = None
+        self.client_request_id = ""
+        self.client_retry = False
+        self.problem: Problem | None = None
+        self.size = 0
+        """Bytes of body so far."""
+        self._pieces: list[bytes] = []
+
+    def head_complete(self) -> None:
+        """Check the head: is it HTTP, is it this route, who is it, will the body fit."""
+        try:
+            self._check_head()
+        except Problem as problem:
+            self.problem = problem
+
+    def _check_head(self) -> None:
+        if len(self.headers) > HEADERS_MAX:
+            raise RequestError(Kind.MALFORMED_HTTP, "The request has too many header lines.", close=True)
+        facts = http.scan(self.headers, self.version)
+        self.client_request_id = facts.client_request_id
+        self.client_retry = facts.client_retry
+        self.expects = facts.expects_continue
+        _, self.query = http.split_target(self.target)
+        if self.method != b"POST":
+            raise RequestError(Kind.METHOD_NOT_ALLOWED, "Only POST is allowed here.")
+        self.key = authenticate(self.snapshot.keyring, facts.credential)
+        if facts.content_encoding:
+            raise RequestError(
+                Kind.CONTENT_ENCODING, "Compressed request bodies are not accepted; send the body as it is."
+            )
+        if facts.content_length is not None:
+            self._check_size(facts.content_length)
+
+    def _check_size(self, size: int) -> None:
+        bounds = self.snapshot.config.requests
+        if size > bounds.body_max:
+            raise RequestError(
+                Kind.REQUEST_TOO_LARGE, f"The request body is larger than {bounds.body_max} bytes.", close=True
+            )
+        if size + self._relay.body_bytes - self.size > bounds.bodies_total_max:
+            raise Refused(
+                Kind.OVERLOADED, "The router holds as many request bodies as it may.", retry_after_s=1.0, close=True
+            )
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece of the body, unless the request is refused anyway."""
+        if self.problem is not None:
+            return
+        self._pieces.append(piece)
+        self.size += len(piece)
+        self._relay.body_bytes += len(piece)
+        try:
+            self._check_size(self.size)
+        except Problem as problem:
+            self.problem = problem
+            self.let_go()
+
+    def body(self) -> bytes:
+        """The whole body."""
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    def let_go(self) -> None:
+        """The body is not needed any more: no other attempt can come."""
+        if self._pieces:
+            self._pieces = []
+            self._relay.body_bytes -= self.size
+
+
+def authenticate(keyring: Keyring, credential: bytes | None) -> KeyState | None:
+    """Return whose request it is; None if no keys are configured.
+
+    Raises:
+        RequestError: it is nobody's we know; unknown and disabled keys are told the same.
+    """
+    if keyring.open:
+        return None
+    if credential is None:
+        raise RequestError(
+            Kind.MISSING_KEY, "No API key was sent. Send it as 'Authorization: Bearer <key>' or 'x-api-key'."
+        )
+    key = keyring.find(credential)
+    if key is None:
+        raise RequestError(Kind.INVALID_KEY, "The API key that was sent is not valid.")
+    return key

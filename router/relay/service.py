@@ -1,0 +1,60 @@
+"""What all exchanges share: the running snapshot, the emitter of events, the counts of what is held."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from router.config.schema import Config
+from router.events import Event
+from router.policy.catalogue import Catalogue
+from router.policy.keys import Keyring
+from router.relay.tasks import Tasks
+from router.relay.wire import Wire
+
+if TYPE_CHECKING:
+    from router.relay.downstream import Downstream
+    from router.relay.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """One valid configuration made ready to serve. A reload swaps it whole; an exchange keeps the one it began with."""
+
+    config: Config
+    digest: str
+    catalogue: Catalogue
+    keyring: Keyring
+    wires: dict[str, Wire]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Relay:
+    """The data path's shared state. Only `app` makes one."""
+
+    loop: asyncio.AbstractEventLoop
+    snapshot: Snapshot
+    emit: Callable[[Event], None]
+    tasks: Tasks
+    web: Callable[[], asyncio.Protocol]
+    """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path."""
+    rng: random.Random = field(default_factory=random.Random)
+    exchanges: set[Exchange] = field(default_factory=set)
+    """Admitted and not settled."""
+    connections: set[Downstream] = field(default_factory=set)
+    body_bytes: int = 0
+    """Request bodies held, of all exchanges together."""
+    draining: bool = False
+    """Answers say `Connection: close`, new requests are refused once `closed`."""
+    closed: bool = False
+    _prefix: str = field(default_factory=lambda: f"req_{secrets.token_hex(6)}")
+    _numbers: count[int] = field(default_factory=count)
+
+    def request_id(self) -> str:
+        """A new id: random for each process, counted inside it."""
+        return f"{self._prefix}{next(self._numbers):08x}"

@@ -1,0 +1,225 @@
+"""An event stream on its way to the client: hold, commit, hide, end (PROTOCOL 5, RELIABILITY 3).
+
+Held until the first event with content, so that whatever goes wrong before can still go elsewhere. Then whole events,
+as they came, one write per read. Ended cleanly only if the stream said it was complete.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from router.events import Usage
+from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body
+from router.protocol import openai
+from router.protocol.openai import ChunkFacts, Meaning
+from router.protocol.sse import EventReader
+from router.protocol.usage import of_openai
+from router.relay.attempt import Failure
+
+if TYPE_CHECKING:
+    from router.relay.attempt import Attempt
+    from router.relay.exchange import Exchange
+    from router.relay.upstream import UpstreamConnection
+
+HELD_EVENTS_MAX = 16
+HELD_BYTES_MAX = 64 * 1024
+"""What is held before content; a stream with a longer preamble is committed (RELIABILITY 3.1, P3)."""
+
+
+class StreamAnswer:
+    """One upstream's stream. A failed attempt's is dropped with what it held; the client never sees two."""
+
+    __slots__ = (
+        "_attempt",
+        "_choices",
+        "_exchange",
+        "_finished",
+        "_headers",
+        "_held",
+        "_held_bytes",
+        "_opaque",
+        "_reader",
+        "_relaying",
+        "_said_error",
+        "_usage",
+        "contents",
+        "last_content_at",
+        "max_gap_s",
+        "streams",
+    )
+
+    def __init__(self, exchange: Exchange, attempt: Attempt) -> None:
+        self.streams = True
+        self._exchange = exchange
+        self._attempt = attempt
+        self._reader = EventReader()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._relaying = False
+        assert exchange.chat is not None
+        self._choices = exchange.chat.n
+        self._finished = 0
+        """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
+        self._said_error: Verdict | None = None
+        """The upstream put an error event into the stream after content."""
+        self._opaque = False
+        """An event outgrew the reader: its bytes flow as they come and nothing more is understood."""
+        self._usage: dict[str, Any] | None = None
+        self.contents = 0
+        """Events with content, for want of a token count."""
+        self.last_content_at = 0.0
+        self.max_gap_s = 0.0
+
+    def read(self, connection: UpstreamConnection) -> None:
+        pieces = connection.body
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            connection.body = []
+            now = time.monotonic()
+            if not self._relaying:
+                self._headers = connection.headers
+                if self._hold(data, now):
+                    return
+            elif self._relay(data, now):
+                return
+        if connection.complete:
+            self._upstream_ended()
+
+    # hold
+
+    def _hold(self, data: bytes, now: float) -> bool:
+        """Look at each event until one has content. Returns whether the stream ended or failed here."""
+        events = self._reader.feed(data)
+        for position, event in enumerate(events):
+            facts = openai.read_chunk(event)
+            verdict = _objection(facts)
+            if verdict is not None:
+                self._exchange.failed(Failure(verdict=verdict, status=200))
+                return True
+            if facts.meaning & (Meaning.CONTENT | Meaning.FINISH):
+                return self._commit(events[position:], now)
+            self._note(facts)
+            if not facts.meaning & Meaning.COMMENT and not self._hidden(facts):
+                self._held.append(event)
+                self._held_bytes += len(event)
+            if len(self._held) > HELD_EVENTS_MAX or self._held_bytes > HELD_BYTES_MAX:
+                return self._commit(events[position + 1 :], now)
+        if self._reader.oversized:
+            return self._commit([], now)
+        return False
+
+    def _commit(self, events: list[bytes], now: float) -> bool:
+        """The stream is real: the client gets its head, what was held, and from here on everything."""
+        self._relaying = True
+        self._exchange.commit_stream(self._headers)
+        self.last_content_at = now
+        held, self._held = self._held, []
+        if held:
+            self._exchange.reply.write(b"".join(held))
+        return self._pass(events)
+
+    # relay
+
+    def _relay(self, data: bytes, now: float) -> bool:
+        """Pass on what came after the commit. HOT: once per chunk. Returns whether the answer ended here."""
+        gap = now - self.last_content_at
+        if gap > self.max_gap_s:
+            self.max_gap_s = gap
+        self.last_content_at = now
+        reader = self._reader
+        if self._opaque:
+            self._exchange.reply.write(data)
+            return False
+        if not reader.rest and openai.plain_content(data):
+            self.contents += 1
+            self._exchange.reply.write(data)
+            return False
+        return self._pass(reader.feed(data))
+
+    def _pass(self, events: list[bytes]) -> bool:
+        """Relay whole events but those the client did not ask for. Returns whether the stream ended with them."""
+        passed: list[bytes] = []
+        ended = False
+        for event in events:
+            if openai.plain_content(event):
+                self.contents += 1
+                passed.append(event)
+                continue
+            facts = openai.read_chunk(event)
+            if facts.meaning & Meaning.DONE:
+                ended = True
+                passed.append(openai.DONE)
+                break  # whatever an upstream sends after its end is not part of the answer
+            self._note(facts)
+            if facts.error is not None and self._said_error is None:
+                self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
+            if not self._hidden(facts):
+                passed.append(event)
+        if self._reader.oversized and not ended:
+            self._opaque = True
+            passed.append(self._reader.flush())
+        if passed:
+            self._exchange.reply.write(b"".join(passed))
+        if ended:
+            self._end()
+        return ended
+
+    def _note(self, facts: ChunkFacts) -> None:
+        self.contents += facts.output_deltas
+        self._finished += facts.finished
+        if facts.usage is not None:
+            self._usage = facts.usage  # the last one counts: some upstreams repeat running totals (PROTOCOL 9.3)
+
+    def _hidden(self, facts: ChunkFacts) -> bool:
+        return self._attempt.asks_usage and bool(facts.meaning & Meaning.USAGE_ONLY)
+
+    # end
+
+    def usage(self) -> Usage | None:
+        """What the upstream reported so far."""
+        return of_openai(self._usage) if self._usage is not None else None
+
+    def _upstream_ended(self) -> None:
+        """The upstream's body ended, cleanly as far as HTTP knows, without its terminal marker (PROTOCOL 5.5)."""
+        if not self._relaying:
+            cause = Cause.TRUNCATED if self._held or self._reader.rest else Cause.EMPTY
+            self._exchange.failed(Failure(verdict=VERDICTS[cause], status=200))
+            return
+        if not self._opaque and self._reader.rest:
+            meaning, _ = openai.read_event(self._reader.flush())
+            if meaning & Meaning.DONE:
+                self._exchange.reply.write(openai.DONE)
+                self._end()
+                return
+        if self._finished >= self._choices and not self._opaque and self._said_error is None:
+            self._exchange.reply.write(openai.DONE)
+            self._end()
+        else:
+            self._exchange.failed(Failure(verdict=self._said_error or VERDICTS[Cause.TRUNCATED], status=200))
+
+    def _end(self) -> None:
+        if self._said_error is not None:
+            self._exchange.ended_in_error(self._said_error, self.usage(), self.contents)
+        else:
+            self._exchange.succeeded(self.usage(), self.contents)
+
+    def output_estimate(self) -> int:
+        """Most upstreams send a token in an event."""
+        return self.contents
+
+    def takes_events(self) -> bool:
+        """Only whole events have gone out, and none of them said that the stream has failed."""
+        return not self._opaque and self._said_error is None
+
+
+def _objection(facts: ChunkFacts) -> Verdict | None:
+    """Why a stream that begins so is no answer, if it is none."""
+    if facts.error is not None:
+        return of_error_body(facts.error.code, facts.error.type, facts.error.message)
+    if facts.meaning & Meaning.DONE:
+        return VERDICTS[Cause.EMPTY]
+    if facts.meaning & Meaning.BAD:
+        return VERDICTS[Cause.PROTOCOL]
+    return None

@@ -1,0 +1,339 @@
+"""Connections to upstreams: the HTTP/1.1 client side of the relay, and the pools that keep them.
+
+A connection serves one attempt at a time. It parses, tells its owner once per read, and knows when it may be used
+again; what an answer means is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Protocol, cast
+
+import httptools
+
+from router.policy.outcomes import Cause
+
+ANSWER_HEAD_MAX = 64 * 1024
+"""Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
+
+LINGER_S = 1.0
+"""How long a connection may take to end a message whose terminal marker the client already has (PROTOCOL 5.5)."""
+
+ADDRESSES_FRESH_S = 30.0
+ADDRESSES_KEPT_S = 300.0
+"""Resolved addresses are asked for again after 30 s; while the resolver fails, old ones serve for 5 minutes (RELIABILITY
+6.4, U3 and U4)."""
+
+
+class Owner(Protocol):
+    """Who sent a request on a connection and wants its answer."""
+
+    def upstream_read(self, connection: UpstreamConnection) -> None:
+        """`status` is known; `body` holds new bytes or `complete` has become true. Called once per read."""
+
+    def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
+        """The answer will not become complete. The connection is closed."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an upstream, from connect to close."""
+
+    __slots__ = (
+        "_informational",
+        "_parser",
+        "_pool",
+        "_reusable",
+        "_until_close",
+        "body",
+        "complete",
+        "headers",
+        "idle_since",
+        "linger",
+        "owner",
+        "received",
+        "reused",
+        "status",
+        "transport",
+    )
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self.owner: Owner | None = None
+        self.linger: asyncio.TimerHandle | None = None
+        self.reused = False
+        self.idle_since = 0.0
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        """Of the answer whose head is complete; 0 before."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        """Pieces that the owner has not taken yet."""
+        self.complete = False
+        self.received = 0
+        """Bytes of this answer before its head was complete."""
+        self._reusable = False
+        self._until_close = True
+        self._informational = False
+
+    def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
+        """Send one request; its answer goes to `owner`."""
+        self.owner = owner
+        self.transport.writelines(parts)
+
+    def close(self) -> None:
+        """Close now: the owner, if any, is not told."""
+        self.owner = None
+        if self.linger is not None:
+            self.linger.cancel()
+            self.linger = None
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more for now: whoever the bytes go to cannot keep up."""
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.transport.resume_reading()
+
+    def release(self) -> None:
+        """The owner has what it wanted: keep the connection if it may serve another request."""
+        self.owner = None
+        if self.complete:
+            self._keep_or_close()
+        else:
+            self.linger = self._pool.loop.call_later(LINGER_S, self.close)
+
+    def _keep_or_close(self) -> None:
+        if self.linger is not None:
+            self.linger.cancel()
+            self.linger = None
+        transport = self.transport
+        if self._reusable and not transport.is_closing() and not transport.get_write_buffer_size():
+            self._reset()
+            self.reused = True
+            self._pool.put(self)
+        else:
+            transport.abort()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        self._pool.open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        owner = self.owner
+        if owner is None and self.linger is None:
+            self.close()  # an idle peer that speaks is out of step: its next answer could be somebody else's
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._lost(Cause.PROTOCOL)
+            return
+        if owner is None:
+            self.body.clear()
+            if self.complete:
+                self._keep_or_close()
+        elif self.status:
+            owner.upstream_read(self)
+        else:
+            self.received += len(data)
+            if self.received > ANSWER_HEAD_MAX:
+                self._lost(Cause.PROTOCOL)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        if self.owner is None:
+            return
+        if self.status and self._until_close and not self.complete and exc is None:
+            self.complete = True  # RFC 9112 section 6.3: without a length the body ends with the connection
+            self.owner.upstream_read(self)
+        elif self.status:
+            self._lost(Cause.TRUNCATED)
+        else:
+            self._lost(Cause.STALE if self.reused and not self.received else Cause.CLOSED)
+
+    def _lost(self, cause: Cause) -> None:
+        owner = self.owner
+        self.close()
+        if owner is not None:
+            owner.upstream_lost(self, cause)
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self._reusable = False  # bytes behind the answer: never let them meet another request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self._informational = True
+            self.headers.clear()
+            return
+        self._reusable = self._parser.should_keep_alive() and not self.complete
+        if not self.complete:
+            self.status = status
+            self._until_close = not _has_length(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        if not self.complete:
+            self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._informational:
+            self._informational = False
+        else:
+            self.complete = True
+
+
+def _has_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers)
+
+
+class ConnectionPool:
+    """Connections to one upstream with one credential: the idle ones, and how new ones are made."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        server_name: str | None,
+        keepalive_s: float,
+        idle_max: int,
+    ) -> None:
+        self.loop = loop
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._server_name = server_name if tls is not None else None
+        self._keepalive_s = keepalive_s
+        self._idle_max = idle_max
+        self._idle: list[UpstreamConnection] = []
+        self._addresses: list[tuple[str, int]] = []
+        self._resolved_at = -ADDRESSES_KEPT_S
+        self.open: set[UpstreamConnection] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<ConnectionPool {self._host}:{self._port}: {len(self.open)} open, {len(self._idle)} idle>"
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
+
+    def take(self) -> UpstreamConnection | None:
+        """The idle connection used last, if it is young enough that the peer will not just be closing it."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.transport.is_closing():
+                continue
+            if time.monotonic() - connection.idle_since <= self._keepalive_s:
+                return connection
+            connection.close()
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next request."""
+        if self._closed or len(self._idle) >= self._idle_max:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        self.open.discard(connection)
+        if connection.owner is None:
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long; called every second or so."""
+        expired = 0
+        for connection in self._idle:
+            if now - connection.idle_since <= self._keepalive_s:
+                break  # the list is in order of age
+            expired += 1
+        old, self._idle = self._idle[:expired], self._idle[expired:]
+        for connection in old:
+            connection.close()
+
+    def retire(self) -> None:
+        """The upstream left the configuration: close what is idle, keep nothing that comes back."""
+        self._closed = True
+        old, self._idle = self._idle, []
+        for connection in old:
+            connection.close()
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a connection. The caller bounds the time.
+
+        Raises:
+            ConnectError: with the cause: dns, tls or connect.
+        """
+        try:
+            addresses = await self._resolve()
+        except OSError as error:
+            raise ConnectError(Cause.DNS) from error
+        problem: Exception | None = None
+        for host, port in addresses:
+            try:
+                _, connection = await self.loop.create_connection(
+                    self._new, host, port, ssl=self._tls, server_hostname=self._server_name
+                )
+            except ssl.SSLError as error:  # before OSError, of which it is a subclass
+                raise ConnectError(Cause.TLS) from error
+            except OSError as error:
+                problem = error
+            else:
+                return connection
+        raise ConnectError(Cause.CONNECT) from problem
+
+    def _new(self) -> UpstreamConnection:
+        return UpstreamConnection(self)
+
+    async def _resolve(self) -> list[tuple[str, int]]:
+        """Addresses of the host, asked for at most every 30 s, the last good ones while the resolver fails.
+
+        Raises:
+            OSError: there has been no good answer for five minutes.
+        """
+        age = self.loop.time() - self._resolved_at
+        if self._addresses and age < ADDRESSES_FRESH_S:
+            return self._addresses
+        try:
+            found = await self.loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except OSError:
+            if self._addresses and age < ADDRESSES_KEPT_S:
+                return self._addresses
+            raise
+        self._addresses = list(dict.fromkeys((str(sockaddr[0]), self._port) for *_, sockaddr in found))
+        self._resolved_at = self.loop.time()
+        return self._addresses
+
+
+class ConnectError(Exception):
+    """No connection came about; nothing was sent."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause)
+        self.cause = cause

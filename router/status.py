@@ -1,0 +1,95 @@
+"""What the running daemon shows of itself: the gauges of a scrape, and the rows of the status page."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from router.telemetry.metrics import LiveState, ModelLive, UpstreamLive
+
+if TYPE_CHECKING:
+    from router.relay.service import Relay
+
+
+def live(relay: Relay, log_dropped: int) -> LiveState:
+    """The gauges, read at this moment."""
+    snapshot = relay.snapshot
+    now = time.monotonic()
+    weights: Counter[str] = Counter()
+    for model in snapshot.config.models.values():
+        for member in model.pool:
+            weights[member.upstream] += member.weight  # type: ignore[assignment] # a Counter adds floats as well
+    in_flight: Counter[str] = Counter()
+    streams: Counter[str] = Counter()
+    for exchange in relay.exchanges:
+        if exchange.route is not None and exchange.chat is not None:
+            in_flight[exchange.route.name] += 1
+            streams[exchange.route.name] += exchange.chat.stream
+    return LiveState(
+        upstreams=tuple(
+            UpstreamLive(
+                name=name,
+                state=state.backend_state(now),
+                in_flight=state.in_flight,
+                limit=state.settings.limits.concurrency,
+                weight=weights[name],
+            )
+            for name, state in snapshot.catalogue.upstreams.items()
+        ),
+        models=tuple(
+            ModelLive(name=name, in_flight=in_flight[name], open_streams=streams[name])
+            for name in snapshot.catalogue.routes
+        ),
+        client_connections=len(relay.connections),
+        access_log_dropped=log_dropped,
+    )
+
+
+def page(relay: Relay, started: float, log_dropped: int) -> dict[str, Any]:
+    """The status page: single values, then rows."""
+    gauges = live(relay, log_dropped)
+    now = time.monotonic()
+    return {
+        "digest": relay.snapshot.digest[:12],
+        "uptime_s": round(now - started),
+        "draining": relay.draining,
+        "requests_in_flight": len(relay.exchanges),
+        "client_connections": gauges.client_connections,
+        "request_body_bytes": relay.body_bytes,
+        "upstreams": [
+            {"name": each.name, "state": each.state, "in_flight": each.in_flight, "limit": each.limit}
+            for each in gauges.upstreams
+        ],
+        "models": [
+            {
+                "name": each.name,
+                "in_flight": each.in_flight,
+                "open_streams": each.open_streams,
+                "eligible": relay.snapshot.catalogue.routes[each.name].pool.eligible(now),
+                "members": len(relay.snapshot.catalogue.routes[each.name].pool.targets),
+            }
+            for each in gauges.models
+        ],
+        "keys": [
+            {"name": key.name, "disabled": key.disabled, "in_flight": key.limiter.in_flight if key.limiter else None}
+            for key in relay.snapshot.keyring.keys.values()
+        ],
+    }
+
+
+def held(relay: Relay, tasks: int) -> dict[str, int]:
+    """What must be zero when nothing is in flight (DESIGN 10)."""
+    wires = relay.snapshot.wires.values()
+    upstreams = relay.snapshot.catalogue.upstreams.values()
+    keys = relay.snapshot.keyring.keys.values()
+    return {
+        "exchanges": len(relay.exchanges),
+        "leases": sum(each.in_flight for each in upstreams),
+        "limiter_slots": sum(each.limiter.in_flight for each in (*upstreams, *keys) if each.limiter is not None),
+        "body_bytes": relay.body_bytes,
+        "client_connections": len(relay.connections),
+        "busy_upstream_connections": sum(len(pool.open) - pool.idle for wire in wires for pool in wire.pools),
+        "retries": sum(route.pool.retry.active for route in relay.snapshot.catalogue.routes.values()),
+        "tasks": tasks,
+    }
