@@ -1,0 +1,1 @@
+"""CONSUMERS OF EVENTS: metrics and the access log."""

@@ -1,0 +1,283 @@
+"""What the data listener answers but does not relay: the list of models, a health answer, and errors for all else.
+
+The relay hands a connection over at a message boundary, for good. So every answer here ends its connection: the next
+request of that client may be one for the relay, and a new connection starts there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from router.errors import Kind, Problem, RequestError
+from router.events import ExchangeEnded, Outcome, Phase, Side
+from router.protocol import envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiohttp.typedefs import Handler
+
+    from router.config.schema import CodeStyle
+    from router.events import Event
+
+_logger = logging.getLogger(__name__)
+
+HEAD_TIMEOUT_S = 15.0
+"""From the handover to the end of the request's head, as `requests.head_timeout`."""
+
+LINGER_S = 2.0
+"""How long the body of a request that is refused is read and thrown away, as in the relay.
+
+Closing at once would reset the connection while the client is still sending, and it might never see the answer.
+"""
+
+SHUTDOWN_S = 1.0
+"""How long answers that are being written may take once the daemon stops."""
+
+
+class Key(Protocol):
+    """A client's key, as far as it is needed here."""
+
+    @property
+    def name(self) -> str:
+        """The configured name."""
+
+
+K = TypeVar("K", bound=Key)
+
+
+class DataSource(Protocol[K]):
+    """What the answers are made of. It reads the running configuration anew for each call."""
+
+    @property
+    def code_style(self) -> CodeStyle:
+        """What stands under `code` in errors."""
+
+    def request_id(self) -> str:
+        """Return a new id."""
+
+    def find_key(self, headers: Sequence[tuple[bytes, bytes]]) -> K | None:
+        """Return the key of a request, None if no keys are configured.
+
+        Raises:
+            RequestError: No key is given (`MISSING_KEY`), it is not a valid one (`INVALID_KEY`), or the credentials
+                are malformed.
+        """
+
+    def models_for(self, key: K | None) -> Sequence[str]:
+        """Return the names, not the patterns, of the models that the key may use, in the order of the file."""
+
+    def emit(self, event: Event) -> None:
+        """Tell the consumers of events what happened."""
+
+
+SOURCE: web.AppKey[DataSource[Any]] = web.AppKey("source", DataSource)
+CREATED: web.AppKey[int] = web.AppKey("created", int)
+
+
+def build(source: DataSource[Any]) -> web.Application:
+    """Return the application; `start` serves it."""
+    app = web.Application(middlewares=[_exchange])
+    app[SOURCE] = source
+    # OpenAI's schema wants a time for each model. When this daemon began to offer them is the truest there is.
+    app[CREATED] = int(time.time())
+    app.router.add_get("/v1/models", _models)
+    app.router.add_get("/v1/models/{id:.+}", _model)
+    app.router.add_get("/health", _health)
+    return app
+
+
+async def start(
+    app: web.Application, head_timeout_s: float = HEAD_TIMEOUT_S
+) -> tuple[web.AppRunner, Callable[[], asyncio.Protocol]]:
+    """Start the application without a listener: return its runner, to clean up, and the maker of its protocols."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    server = runner.server
+    assert server is not None
+    loop = asyncio.get_running_loop()
+    return runner, lambda: _Connection(server, loop, app[SOURCE], head_timeout_s)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's server protocol, except that what it answers by itself comes in our envelope too (PROTOCOL 1.11)."""
+
+    __slots__ = ("_source",)
+
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, source: DataSource[Any], head_timeout_s: float
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=head_timeout_s,
+            lingering_time=LINGER_S,
+            access_log=None,  # type: ignore[arg-type] # None is its documented way to turn the log off
+            auto_decompress=False,
+        )
+        self._source = source
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's text quotes what the client sent; ours does not
+    ) -> web.StreamResponse:
+        """Answer what its parser refused. Errors of our handlers never come here: `_exchange` answers them."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, so there cannot be another")
+        if status >= 500:
+            _logger.error("request failed in the server", exc_info=exc)
+        return self._refuse(status)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one that did not pass through `_exchange`, to a strange `Expect` say, is made ours first."""
+        return await super().finish_response(
+            request, self._refuse(resp.status) if isinstance(resp, web.HTTPException) else resp, start_time
+        )
+
+    def _refuse(self, status: int) -> web.Response:
+        answer = _Answer(self._source)
+        if status >= 500:
+            return answer.refuse(Problem(Kind.INTERNAL, "The router failed to answer this request."))
+        return answer.refuse(RequestError(Kind.MALFORMED_HTTP, "The request is not valid HTTP/1.1."))
+
+
+class _Answer:
+    """One answer and the record of it: each request here ends in exactly one of the methods."""
+
+    def __init__(self, source: DataSource[Any], endpoint: str = "other") -> None:
+        self.key = ""
+        self._source = source
+        self._endpoint = endpoint
+        self._request_id = source.request_id()
+        self._began = time.monotonic()
+
+    def give(self, value: object) -> web.Response:
+        """Answer 200 with a JSON value."""
+        return self._respond(200, msgspec.json.encode(value), {"Content-Type": "application/json"}, "")
+
+    def refuse(self, problem: Problem, allow: str = "") -> web.Response:
+        """Answer with an error; `allow` are the methods the path does take."""
+        body = envelope.render(problem, self._request_id, envelope.Dialect.OPENAI, self._source.code_style)
+        lines = envelope.headers(problem, self._request_id, allow=allow).decode("ascii").splitlines()
+        return self._respond(problem.status, body, dict(line.split(": ", 1) for line in lines), problem.kind)
+
+    def _respond(self, status: int, body: bytes, headers: dict[str, str], reason: str) -> web.Response:
+        response = web.Response(status=status, body=body, headers=headers)
+        response.headers["x-request-id"] = self._request_id
+        response.headers["Server"] = "llm-router"  # else aiohttp names itself and the Python version
+        response.headers["Connection"] = "close"  # said aloud where aiohttp would leave it to HTTP/1.0
+        response.force_close()
+        if self._endpoint != "health":
+            self._source.emit(self._record(status, len(body), reason))
+        return response
+
+    def _record(self, status: int, size: int, reason: str) -> ExchangeEnded:
+        duration_s = time.monotonic() - self._began
+        outcome = Outcome.OK if status < 400 else Outcome.CLIENT_ERROR if status < 500 else Outcome.INTERNAL
+        return ExchangeEnded(
+            at=time.time(),
+            request_id=self._request_id,
+            client_request_id="",
+            endpoint=self._endpoint,
+            key=self.key,
+            model="_unknown",
+            requested_model="_unknown",
+            upstream="",
+            stream=False,
+            status=status,
+            outcome=outcome,
+            reason=reason,
+            ended_by=Side.ROUTER,
+            phase=Phase.ENDING,
+            complete=True,
+            attempts=(),
+            duration_s=duration_s,
+            overhead_s=duration_s,
+            ttft_s=-1.0,
+            tpot_s=-1.0,
+            max_gap_s=-1.0,
+            usage=None,
+            exact=False,
+            reserved_tokens=0,
+            charged_tokens=0,
+            request_bytes=0,
+            response_bytes=size,
+            client_retry=False,
+        )
+
+
+ANSWER: web.RequestKey[_Answer] = web.RequestKey("answer", _Answer)
+
+
+@web.middleware
+async def _exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id, one answer and one record."""
+    answer = request[ANSWER] = _Answer(request.app[SOURCE], _endpoint(request.path))
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return answer.refuse(problem)
+    except web.HTTPMethodNotAllowed as wrong:
+        allow = ", ".join(sorted(wrong.allowed_methods))
+        return answer.refuse(RequestError(Kind.METHOD_NOT_ALLOWED, f"This path takes {allow} only."), allow)
+    except web.HTTPException:
+        return answer.refuse(RequestError(Kind.UNKNOWN_ENDPOINT, f"{_where(request)} is not served here."))
+    except Exception:
+        _logger.exception("request failed: %s", _where(request))
+        return answer.refuse(Problem(Kind.INTERNAL, "The router failed to answer this request."))
+
+
+async def _models(request: web.Request) -> web.Response:
+    data = [_entry(request, name) for name in _allowed(request)]
+    return request[ANSWER].give({"object": "list", "data": data})
+
+
+async def _model(request: web.Request) -> web.Response:
+    """Answer one model. SDKs write `/` in a name as `%2F`, people as it is: both arrive here alike (PROTOCOL 2.4)."""
+    name = request.match_info["id"]
+    if name not in _allowed(request):
+        raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{name}' not found", param="model")
+    return request[ANSWER].give(_entry(request, name))
+
+
+async def _health(request: web.Request) -> web.Response:
+    return request[ANSWER].give({"status": "ok"})
+
+
+def _allowed(request: web.Request) -> Sequence[str]:
+    """Return the models this request may know of.
+
+    Raises:
+        RequestError: Keys are configured and none, or a wrong one, is given.
+    """
+    source = request.app[SOURCE]
+    key = source.find_key(request.raw_headers)
+    request[ANSWER].key = key.name if key is not None else ""
+    return source.models_for(key)
+
+
+def _entry(request: web.Request, name: str) -> dict[str, str | int]:
+    return {"id": name, "object": "model", "created": request.app[CREATED], "owned_by": "llm-router"}
+
+
+def _endpoint(path: str) -> str:
+    """Return the `endpoint` of the record; `health` has none, since probes would fill the log and hide the traffic."""
+    if path == "/health":
+        return "health"
+    return "models" if path == "/v1/models" or path.startswith("/v1/models/") else "other"
+
+
+def _where(request: web.Request) -> str:
+    """Return the request line's method and path, the start of a long one."""
+    return f"{request.method} {request.rel_url.raw_path[:200]}"

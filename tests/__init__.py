@@ -1,0 +1,1 @@
+"""Tests mirror `router/` file by file; `tests/bench` holds the benchmark."""

@@ -1,0 +1,392 @@
+"""Metrics: each event moves exactly the series it should."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from router.events import (
+    ConfigReloaded,
+    Event,
+    LimitDecided,
+    Notice,
+    Outcome,
+    Phase,
+    Side,
+    UpstreamCooled,
+    UpstreamEjected,
+    UpstreamRestored,
+    Usage,
+)
+from router.telemetry import metrics as module
+from router.telemetry import specs
+from router.telemetry.metrics import LiveState, Metrics, ModelLive, UpstreamLive
+from tests.telemetry.records import attempt, ended
+
+Samples = dict[str, float]
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+def make(**changes: Any) -> Metrics:
+    metrics = Metrics(version="1.2.3", loop_name="uvloop", revision="abcdef", **changes)
+    metrics.configure(["gpt", "claude-*"], ["openai", "azure"], "d1", 1000.0)
+    return metrics
+
+
+def read(metrics: Metrics) -> Samples:
+    """Every sample of the router's own, as `name{label="value"}` without the prefix, through the reference parser."""
+    body, _ = metrics.render("")
+    found: Samples = {}
+    for family in parse_text(body.decode()):
+        for it in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in it.labels.items() if name != "le")
+            bucket = f"<{it.labels['le']}" if "le" in it.labels else ""
+            key = f"{it.name.removeprefix('llm_router_')}{{{labels}}}{bucket}"
+            assert key not in found, f"twice: {key}"
+            if it.name.startswith("llm_router_"):
+                found[key] = it.value
+    return found
+
+
+def moved(metrics: Metrics, *events: Event) -> Samples:
+    """What the events changed, without the buckets of histograms."""
+    before = read(metrics)
+    for event in events:
+        metrics.emit(event)
+    changes = {key: value - before.get(key, 0) for key, value in read(metrics).items()}
+    return {key: change for key, change in changes.items() if change and "<" not in key}
+
+
+def test_an_answered_stream_moves_exactly_these() -> None:
+    """A stream answered at once counts as one request, one answer, one attempt, its times and its tokens."""
+    assert moved(make(), ended()) == {
+        "requests_total{endpoint=chat,model=gpt,outcome=ok}": 1,
+        "http_responses_total{code=200,endpoint=chat}": 1,
+        "request_duration_seconds_count{model=gpt,stream=true}": 1,
+        "request_duration_seconds_sum{model=gpt,stream=true}": 1.5,
+        "time_to_first_token_seconds_count{backend=openai,model=gpt}": 1,
+        "time_to_first_token_seconds_sum{backend=openai,model=gpt}": 0.5,
+        "time_per_output_token_seconds_count{backend=openai,model=gpt}": 1,
+        "time_per_output_token_seconds_sum{backend=openai,model=gpt}": 0.02,
+        "stream_max_gap_seconds_count{backend=openai}": 1,
+        "stream_max_gap_seconds_sum{backend=openai}": 0.0625,
+        "overhead_seconds_count{stream=true}": 1,
+        "overhead_seconds_sum{stream=true}": 0.0004,
+        "attempts_total{backend=openai,outcome=ok}": 1,
+        "attempt_duration_seconds_count{backend=openai}": 1,
+        "attempt_duration_seconds_sum{backend=openai}": 0.3,
+        "tokens_total{backend=openai,model=gpt,type=input}": 10,
+        "tokens_total{backend=openai,model=gpt,type=input_cached}": 5,
+        "tokens_total{backend=openai,model=gpt,type=input_cache_write}": 2,
+        "tokens_total{backend=openai,model=gpt,type=output}": 24,
+        "tokens_total{backend=openai,model=gpt,type=output_reasoning}": 16,
+    }
+
+
+def test_an_observation_falls_into_its_bucket() -> None:
+    """A value on a bound belongs to that bucket, and buckets accumulate."""
+    metrics = make()
+    metrics.emit(ended(ttft_s=0.4))
+    name = "time_to_first_token_seconds_bucket{backend=openai,model=gpt}"
+    found = read(metrics)
+    assert (found[f"{name}<0.2"], found[f"{name}<0.4"], found[f"{name}<80.0"], found[f"{name}<+Inf"]) == (0, 1, 1, 1)
+
+
+def test_token_types_sum_to_the_billable_total() -> None:
+    """The types are disjoint: their sum is the usage's total."""
+    usage = Usage(input=7, cache_read=11, cache_write=13, output=17, reasoning=5)
+    changes = moved(make(), ended(usage=usage))
+    assert sum(change for key, change in changes.items() if key.startswith("tokens_total")) == usage.total
+
+
+def test_a_plain_answer_has_no_stream_times() -> None:
+    """What did not happen is not observed: no time to first token, no gap, no time between tokens."""
+    changes = moved(make(), ended(stream=False, ttft_s=-1.0, tpot_s=-1.0, max_gap_s=-1.0, attempts=(attempt(),)))
+    assert not any(key.startswith(("time_", "stream_max", "attempt_duration")) for key in changes)
+    assert changes["request_duration_seconds_count{model=gpt,stream=false}"] == 1
+
+
+def test_missing_usage_is_counted_only_for_good_answers() -> None:
+    """An answer without token counts shows as such; a failed one had none to give."""
+    assert moved(make(), ended(usage=None))["usage_missing_total{backend=openai}"] == 1
+    failed = ended(usage=None, outcome=Outcome.UPSTREAM_ERROR, complete=False)
+    assert "usage_missing_total{backend=openai}" not in moved(make(), failed)
+
+
+def test_failover_counts_each_attempt_and_why_it_moved_on() -> None:
+    """Each attempt has its outcome; each further one is a retry, and a failover if it went elsewhere."""
+    attempts = (attempt("openai", "connect"), attempt("openai", "http_5xx", head_s=0.2), attempt("azure", head_s=0.1))
+    changes = moved(make(), ended(upstream="azure", attempts=attempts))
+    kinds = ("attempt", "retries", "failovers")
+    assert {key: change for key, change in changes.items() if key.startswith(kinds)} == {
+        "attempts_total{backend=openai,outcome=connect}": 1,
+        "attempts_total{backend=openai,outcome=http_5xx}": 1,
+        "attempts_total{backend=azure,outcome=ok}": 1,
+        "attempt_duration_seconds_count{backend=openai}": 1,
+        "attempt_duration_seconds_sum{backend=openai}": 0.2,
+        "attempt_duration_seconds_count{backend=azure}": 1,
+        "attempt_duration_seconds_sum{backend=azure}": 0.1,
+        "retries_total{model=gpt,reason=connect}": 1,
+        "retries_total{model=gpt,reason=http_5xx}": 1,
+        "failovers_total{from_backend=openai,model=gpt,reason=http_5xx}": 1,
+    }
+
+
+def test_a_single_failed_attempt_is_not_counted_as_ok() -> None:
+    """An exchange whose only attempt failed has that attempt's cause."""
+    event = ended(attempts=(attempt(cause="disconnect_mid_stream"),), outcome=Outcome.UPSTREAM_ERROR, complete=False)
+    changes = moved(make(), event)
+    assert changes["attempts_total{backend=openai,outcome=disconnect_mid_stream}"] == 1
+    assert "attempts_total{backend=openai,outcome=ok}" not in changes
+
+
+def test_our_own_answer_moves_no_upstream() -> None:
+    """A refused request touches no series of an upstream."""
+    event = ended(upstream="", attempts=(), usage=None, status=401, outcome=Outcome.CLIENT_ERROR, model="_unknown",
+                  reason="invalid_api_key", ttft_s=-1.0, tpot_s=-1.0, max_gap_s=-1.0, ended_by=Side.ROUTER)  # fmt: skip
+    assert moved(make(), event) == {
+        "requests_total{endpoint=chat,model=_unknown,outcome=client_error}": 1,
+        "http_responses_total{code=401,endpoint=chat}": 1,
+        "request_duration_seconds_count{model=_unknown,stream=true}": 1,
+        "request_duration_seconds_sum{model=_unknown,stream=true}": 1.5,
+        "overhead_seconds_count{stream=true}": 1,
+        "overhead_seconds_sum{stream=true}": 0.0004,
+        "auth_failures_total{reason=invalid_api_key}": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"ended_by": Side.UPSTREAM}, "model=gpt,phase=mid_stream,side=upstream"),
+        ({"ended_by": Side.ROUTER, "ttft_s": -1.0}, "model=gpt,phase=before_first_token,side=router"),
+        ({"ended_by": Side.CLIENT, "ttft_s": -1.0, "status": 499}, "model=gpt,phase=before_first_token,side=client"),
+        ({"ended_by": Side.ROUTER, "ttft_s": -1.0, "status": 502}, None),
+        ({"complete": True}, None),
+        ({"stream": False}, None),
+    ],
+)
+def test_a_cut_stream_says_who_and_when(changes: dict[str, Any], labels: str | None) -> None:
+    """Cut streams count by side and phase; whole ones, plain answers and errors before a stream do not."""
+    event = ended(**({"complete": False, "phase": Phase.RELAYING} | changes))
+    aborts = {key: it for key, it in moved(make(), event).items() if key.startswith("stream_aborts_total")}
+    assert aborts == ({f"stream_aborts_total{{{labels}}}": 1} if labels else {})
+
+
+def test_other_events_move_one_series_each() -> None:
+    """Ejections, refusals, reloads and client retries are counted; other events are none of our business."""
+    metrics = make()
+    assert moved(metrics, UpstreamEjected("openai", "", "consecutive", 10.0)) == {
+        "ejections_total{backend=openai,reason=consecutive}": 1
+    }
+    assert moved(metrics, LimitDecided("key", "tokens")) == {
+        "ratelimit_decisions_total{decision=reject,limit=tokens,scope=key}": 1
+    }
+    assert moved(metrics, ended(client_retry=True))["client_retries_total{}"] == 1
+    silent = (
+        UpstreamRestored("openai", ""),
+        UpstreamCooled("openai", 0, "m", "http_429", 5.0),
+        Notice(1.0, "info", ""),
+    )
+    assert moved(metrics, *silent) == {}
+
+
+def test_a_rejected_reload_shows_until_one_is_accepted() -> None:
+    """The gauges tell whether the file on disk is what runs, and since when."""
+    metrics = make()
+    ok, at = "config_last_reload_successful{}", "config_last_reload_success_timestamp_seconds{}"
+    assert moved(metrics, ConfigReloaded(1100.0, "rejected", "d1", ("fault",))) == {
+        "config_reloads_total{result=rejected}": 1,
+        ok: -1,
+    }
+    assert moved(metrics, ConfigReloaded(1200.0, "applied", "d2")) == {
+        "config_reloads_total{result=applied}": 1,
+        ok: 1,
+        at: 200,
+    }
+
+
+def test_names_from_the_wire_never_become_labels() -> None:
+    """A model, upstream or endpoint that the configuration does not name folds into a sentinel."""
+    metrics = make()
+    for number in range(50):
+        odd = f"x{number}"
+        attempts = (attempt(odd, "connect"), attempt(odd))
+        metrics.emit(ended(model=odd, upstream=odd, endpoint=odd, attempts=attempts, complete=False))
+        metrics.emit(UpstreamEjected(odd, "", "consecutive", 1.0))
+    text = metrics.render("")[0].decode()
+    assert "x1" not in text
+    found = read(metrics)
+    assert found["requests_total{endpoint=other,model=_unknown,outcome=ok}"] == 50
+    assert found["attempts_total{backend=_unknown,outcome=connect}"] == 50
+    assert found["ejections_total{backend=_unknown,reason=consecutive}"] == 50
+    assert found["stream_aborts_total{model=_unknown,phase=mid_stream,side=upstream}"] == 50
+
+
+def test_a_removed_upstream_disappears_and_the_rest_goes_on() -> None:
+    """After a reload the series of what was removed are gone, others keep their counts, late records fold."""
+    metrics = make()
+    metrics.emit(ended())
+    metrics.emit(ended(upstream="azure", attempts=(attempt("openai", "connect"), attempt("azure"))))
+    metrics.configure(["gpt"], ["azure"], "d2", 2000.0)
+    found = read(metrics)
+    assert not [key for key in found if "openai" in key or "claude" in key]
+    assert found["attempts_total{backend=azure,outcome=ok}"] == 1
+    assert found["requests_total{endpoint=chat,model=gpt,outcome=ok}"] == 2
+    assert [key for key in found if key.startswith("config_info")] == ["config_info{hash=d2}"]
+    assert moved(metrics, ended())["attempts_total{backend=_unknown,outcome=ok}"] == 1
+
+
+def test_errors_start_at_zero() -> None:
+    """The first error of each kind is a step that `rate()` sees."""
+    found = read(make())
+    assert all(found[f"requests_total{{endpoint=chat,model=gpt,outcome={it}}}"] == 0 for it in Outcome)
+    assert found["ejections_total{backend=azure,reason=error_rate}"] == 0
+
+
+def test_the_series_limit_holds_and_shows() -> None:
+    """However many label sets come, the series stay near the limit, requests are not lost and the loss is shown."""
+    metrics = make(series_max=150)
+    statuses = range(200, 600)
+    for status in statuses:
+        metrics.emit(ended(status=status))
+    found = read(metrics)
+    bounded = [key for key in found if not key.startswith(("backend_", "config_last", "build_info"))]
+    slack = sum(it.series for it in specs.COUNTED)
+    assert len(bounded) <= 150 + slack
+    assert found["metrics_dropped_labels_total{metric=llm_router_http_responses_total}"] > 0
+    responses = sum(value for key, value in found.items() if key.startswith("http_responses_total"))
+    assert responses == len(statuses)
+
+
+def test_remembered_rows_are_bounded() -> None:
+    """Rows for ever new labels do not pile up."""
+    metrics = make()
+    for number in range(module.ROWS_MAX + 10):
+        metrics.emit(ended(model=f"m{number}"))
+    assert len(metrics._rows) <= module.ROWS_MAX
+
+
+def test_gauges_are_read_when_asked_for() -> None:
+    """A scrape shows the state at its moment: one state at 1, a limit only where there is one."""
+    metrics = make()
+    now = [LiveState()]
+    metrics.live(lambda: now[0])
+    now[0] = LiveState(
+        upstreams=(
+            UpstreamLive(name="openai", state="healthy", in_flight=3, limit=10, weight=2.0),
+            UpstreamLive(name="azure", state="ejected", in_flight=0, limit=None, weight=1.0),
+        ),
+        models=(ModelLive(name="gpt", in_flight=3, open_streams=2),),
+        client_connections=7,
+        access_log_dropped=4,
+    )
+    found = read(metrics)
+    live = ("backend_", "inflight", "open_streams", "client_connections", "access_log")
+    states = {
+        f"backend_state{{backend={name},state={state}}}": float(state == current)
+        for name, current in (("openai", "healthy"), ("azure", "ejected"))
+        for state in module.STATES
+    }
+    assert {key: value for key, value in found.items() if key.startswith(live)} == states | {
+        "backend_up{backend=openai}": 1,
+        "backend_up{backend=azure}": 0,
+        "backend_inflight_requests{backend=openai}": 3,
+        "backend_inflight_requests{backend=azure}": 0,
+        "backend_inflight_limit{backend=openai}": 10,
+        "backend_weight{backend=openai}": 2,
+        "backend_weight{backend=azure}": 1,
+        "inflight_requests{model=gpt}": 3,
+        "open_streams{model=gpt}": 2,
+        "client_connections{}": 7,
+        "access_log_dropped_total{}": 4,
+    }
+
+
+def test_the_source_is_read_on_the_loop_and_not_in_the_thread() -> None:
+    """`scrape` reads the gauges at once; the rendering it returns touches nothing that the loop changes."""
+    metrics = make()
+    readers: list[threading.Thread] = []
+
+    def source() -> LiveState:
+        readers.append(threading.current_thread())
+        return LiveState()
+
+    metrics.live(source)
+    render = metrics.scrape("")
+    thread = threading.Thread(target=render)
+    thread.start()
+    thread.join()
+    assert readers == [threading.current_thread()]
+
+
+def test_both_formats_are_valid_and_complete() -> None:
+    """The text and the OpenMetrics exposition parse strictly, and hold every declared metric with help and type."""
+    metrics = make()
+    metrics.emit(ended())
+    metrics.observe_lag(0.002)
+    text, text_type = metrics.render("text/plain")
+    families = {it.name: it for it in parse_text(text.decode())}
+    assert text_type.startswith("text/plain; version=0.0.4")
+    openmetrics, openmetrics_type = metrics.render(OPENMETRICS)
+    strict = {it.name: it for it in parse_openmetrics(openmetrics.decode())}  # type: ignore[no-untyped-call] # untyped there
+    assert openmetrics_type.startswith("application/openmetrics-text; version=1.0.0")
+    for spec in specs.ALL:
+        name = spec.metric().name
+        assert strict[name].documentation == spec.help
+        assert strict[name].type == spec.kind
+        assert (families.get(name) or families[spec.name]).documentation == spec.help
+    assert "process_cpu_seconds" in strict
+    assert "python_gc_collections" in strict
+    assert b"_created" not in openmetrics + text
+
+
+def test_a_scrape_while_counting_is_whole() -> None:
+    """A scrape in another thread, while label sets appear and move, never fails and never shows a torn histogram."""
+    metrics = make()
+    scrapes: list[bytes] = []
+    thread = threading.Thread(target=lambda: scrapes.extend(metrics.render("")[0] for _ in range(20)))
+    thread.start()
+    number = 0
+    while thread.is_alive():
+        number += 1
+        metrics.emit(ended(status=200 + number % 400, reason="missing_api_key"))
+        if number % 50 == 0:
+            metrics.configure([f"gpt-{number}", "gpt"], ["openai"], "d", 0.0)
+    assert len(scrapes) == 20
+    for text in scrapes:
+        values = {it.name: it.value for family in parse_text(text.decode()) for it in family.samples
+                  if it.labels.get("le", "+Inf") == "+Inf" and it.labels.get("model", "gpt") == "gpt"}  # fmt: skip
+        name = "llm_router_request_duration_seconds"
+        assert values.get(f"{name}_bucket") == values.get(f"{name}_count")
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=x.y", "text/plain; version=q", "*/*;;,", ""])
+def test_a_strange_accept_header_gets_an_exposition(accept: str) -> None:
+    """Whatever a scraper asks for, it gets something it can read."""
+    body, content_type = make().render(accept)
+    assert b"llm_router_build_info" in body
+    assert content_type
+
+
+def test_lag_is_observed() -> None:
+    """The event loop's lag has its histogram."""
+    metrics = make()
+    metrics.observe_lag(0.02)
+    found = read(metrics)
+    assert (found["event_loop_lag_seconds_bucket{}<0.01"], found["event_loop_lag_seconds_bucket{}<0.025"]) == (0, 1)
+
+
+def test_a_hostile_name_cannot_break_the_exposition() -> None:
+    """Quotes, backslashes and line ends in a configured name are escaped."""
+    odd = 'a"b\\c\nd'
+    metrics = Metrics(version="1", loop_name="asyncio")
+    metrics.configure([odd], ["openai"], "d", 0.0)
+    families = {it.name: it for it in parse_text(metrics.render("")[0].decode())}
+    names = {it.labels["model"] for it in families["llm_router_requests"].samples}
+    assert names == {odd}
