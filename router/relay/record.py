@@ -68,7 +68,7 @@ def exchange_ended(
         reserved_tokens=exchange.reserved if reply.limiter is not None else 0,
         charged_tokens=exchange.charged,
         request_bytes=request.size,
-        response_bytes=reply.bytes,
+        response_bytes=reply.bytes_out,
         client_retry=request.client_retry,
     )
 

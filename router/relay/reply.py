@@ -39,42 +39,25 @@ _OK_LINE = status_line(200)
 class Reply:
     """An answer to a client, from nothing said to its last byte."""
 
-    __slots__ = (
-        "_chunked",
-        "_downstream",
-        "_relay",
-        "_request",
-        "_transport",
-        "bytes",
-        "committed",
-        "content_at",
-        "debug_lines",
-        "keep",
-        "last_write_at",
-        "limiter",
-        "request_id",
-        "status",
-    )
+    limiter: Limiter | None = None
+    """The key's, once it has admitted the request: every metered answer tells what is left."""
+    debug_lines: bytes = b""
+    committed: bool = False
+    """A head has gone out."""
+    keep: bool = False
+    """The connection can serve another request after this answer."""
+    status: int = 0
+    bytes_out: int = 0
+    content_at: float = 0.0
+    """Monotonic seconds of the first content; 0 before: until then another attempt is possible."""
+    last_write_at: float = 0.0
+    _chunked: bool = False
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
-        self._downstream = downstream
         self._transport = downstream.transport
         self._request = request
-        self._chunked = False
         self.request_id = relay.request_id()
-        self.limiter: Limiter | None = None
-        """The key's, once it has admitted the request: every metered answer tells what is left."""
-        self.debug_lines = b""
-        self.committed = False
-        """A head has gone out."""
-        self.keep = False
-        """The connection can serve another request after this answer."""
-        self.status = 0
-        self.bytes = 0
-        self.content_at = 0.0
-        """Monotonic seconds of the first content; 0 before: until then another attempt is possible."""
-        self.last_write_at = 0.0
 
     def whole(self, headers: list[tuple[bytes, bytes]], body: bytes, *, status: int = 200) -> None:
         """Say a whole answer: its status, those of its headers that may pass, its bytes."""
@@ -152,5 +135,5 @@ class Reply:
 
     def _raw(self, data: bytes) -> None:
         self._transport.write(data)
-        self.bytes += len(data)
+        self.bytes_out += len(data)
         self.last_write_at = time.monotonic()

@@ -22,45 +22,27 @@ HEADERS_MAX = 256
 class Received:
     """What a client sent, as far as it has come."""
 
-    __slots__ = (
-        "_pieces",
-        "_relay",
-        "began",
-        "client_request_id",
-        "client_retry",
-        "expects",
-        "headers",
-        "keep_alive",
-        "key",
-        "method",
-        "problem",
-        "query",
-        "size",
-        "snapshot",
-        "target",
-        "version",
-    )
+    method: bytes = b""
+    target: bytes = b""
+    query: bytes = b""
+    version: str = ""
+    """`1.1` or `1.0`; empty until the head is complete."""
+    keep_alive: bool = True
+    expects: bool = False
+    """The client waits for `100 Continue` before it sends the body."""
+    key: KeyState | None = None
+    client_request_id: str = ""
+    client_retry: bool = False
+    problem: Problem | None = None
+    size: int = 0
+    """Bytes of body so far."""
 
     def __init__(self, relay: Relay, began: float) -> None:
         self._relay = relay
         self.snapshot: Snapshot = relay.snapshot
         self.began = began
         """Monotonic seconds of its first byte."""
-        self.method = b""
-        self.target = b""
-        self.query = b""
-        self.version = ""
-        """`1.1` or `1.0`; empty until the head is complete."""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.keep_alive = True
-        self.expects = False
-        """The client waits for `100 Continue` before it sends the body."""
-        self.key: KeyState | None = None
-        self.client_request_id = ""
-        self.client_retry = False
-        self.problem: Problem | None = None
-        self.size = 0
-        """Bytes of body so far."""
         self._pieces: list[bytes] = []
 
     def head_complete(self) -> None:
