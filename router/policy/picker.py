@@ -1,0 +1,187 @@
+"""Pickers: which of a tier's eligible targets takes the request.
+
+The signal is our own count of requests in flight: exact, instant, free, and it holds what durations differ by. Averages
+of latency are dominated by the length of answers, round robin by luck (RELIABILITY 1.3). Any such picker needs ejection
+beside it, because what fails fast always looks idle; and a penalty until ejection comes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from router.config.schema import Choose
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from random import Random
+
+    from router.policy.target import Target, UpstreamState
+
+PENALTY = 4.0
+"""After a failure a target counts as so much more loaded (RELIABILITY 1.5)."""
+
+
+class Picker(ABC):
+    """Targets of equal rank, at least one, each with a share above zero, and the way to choose among them."""
+
+    __slots__ = ("targets",)
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.targets = tuple(targets)
+
+    @abstractmethod
+    def pick(
+        self, now: float, tokens: int, tried: Collection[Target], avoid: Collection[UpstreamState], rng: Random
+    ) -> Target | None:
+        """Return an eligible target that is neither tried nor at an upstream to avoid, or None."""
+
+
+class TwoChoices(Picker):
+    """Draws two by weight; the first takes the request unless the second would be no worse off with it.
+
+    Taking simply the smaller of (in flight + 1) / weight would send everything to the heavier of two while there is
+    little to do, whatever was drawn. Comparing the first as it is with the second as it would be keeps the configured
+    split when idle and balances capacity when busy (RELIABILITY 1.4). 1.0 us for four targets.
+    """
+
+    __slots__ = ("_shares",)
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        super().__init__(targets)
+        self._shares = _Shares(self.targets)
+
+    def pick(  # noqa: D102
+        self, now: float, tokens: int, tried: Collection[Target], avoid: Collection[UpstreamState], rng: Random
+    ) -> Target | None:
+        targets = self.targets
+        if len(targets) == 1:
+            return targets[0] if _usable(targets[0], now, tokens, tried, avoid) else None
+        first, second = self._shares.draw_two(rng)
+        if _usable(first, now, tokens, tried, avoid) and _usable(second, now, tokens, tried, avoid):
+            return _better(first, second, now)
+        # Whichever of the two cannot be used is drawn again among those that can: so the shares of the rest stay exact.
+        usable = [target for target in targets if _usable(target, now, tokens, tried, avoid)]
+        if len(usable) < 2:
+            return usable[0] if usable else None
+        shares = _Shares(usable)
+        if first in usable:
+            return _better(first, shares.draw_other(usable.index(first), rng), now)
+        return _better(*shares.draw_two(rng), now)
+
+
+class LeastInFlight(Picker):
+    """Takes the one with least in flight per weight of all; of equals one by weight, never by position.
+
+    The best for self-hosted engines of fixed width, also when several routers share them (RELIABILITY 1.3).
+    """
+
+    __slots__ = ()
+
+    def pick(  # noqa: D102
+        self, now: float, tokens: int, tried: Collection[Target], avoid: Collection[UpstreamState], rng: Random
+    ) -> Target | None:
+        best, best_load, shares = None, 0.0, 0.0
+        for target in self.targets:
+            if not _usable(target, now, tokens, tried, avoid):
+                continue
+            in_flight = target.upstream.in_flight
+            load = (in_flight if target.penalty_until <= now else PENALTY * (in_flight + 1)) / target.weight
+            if best is None or load < best_load:
+                best, best_load, shares = target, load, target.share
+            elif load == best_load:
+                shares += target.share
+                if rng.random() * shares < target.share:
+                    best = target
+        return best
+
+
+class RoundRobin(Picker):
+    """Takes turns by weight, spread evenly, as nginx does: 5, 1, 1 gives a a b a c a a."""
+
+    __slots__ = ("_current",)
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        super().__init__(targets)
+        self._current = [0.0] * len(targets)
+
+    def pick(  # noqa: D102
+        self,
+        now: float,
+        tokens: int,
+        tried: Collection[Target],
+        avoid: Collection[UpstreamState],
+        rng: Random,  # noqa: ARG002 -- the one picker that needs no luck
+    ) -> Target | None:
+        current, total, best = self._current, 0.0, -1
+        for index, target in enumerate(self.targets):
+            if _usable(target, now, tokens, tried, avoid):
+                current[index] += target.share
+                total += target.share
+                if best < 0 or current[index] > current[best]:
+                    best = index
+        if best < 0:
+            return None
+        current[best] -= total
+        return self.targets[best]
+
+
+PICKERS: dict[Choose, type[Picker]] = {
+    Choose.TWO_CHOICES: TwoChoices,
+    Choose.LEAST_IN_FLIGHT: LeastInFlight,
+    Choose.ROUND_ROBIN: RoundRobin,
+}
+
+
+class _Shares:
+    """Draws with probabilities proportional to the shares."""
+
+    __slots__ = ("_above", "_last", "_targets", "_total")
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._targets = targets
+        self._above = list(accumulate(target.share for target in targets))
+        self._last = len(targets) - 1
+        self._total = self._above[-1]
+
+    def draw_two(self, rng: Random) -> tuple[Target, Target]:
+        """Draw two different targets of at least two. 0.4 us, nearly whatever their number."""
+        first = bisect(self._above, rng.random() * self._total, 0, self._last)
+        return self._targets[first], self.draw_other(first, rng)
+
+    def draw_other(self, first: int, rng: Random) -> Target:
+        """Draw a target that is not the one with this index."""
+        above, last = self._above, self._last
+        # From what is left when the first one's stretch is cut out.
+        share = self._targets[first].share
+        point = rng.random() * (self._total - share)
+        if point >= above[first] - share:
+            point += share
+        other = bisect(above, point, 0, last)
+        if other == first:
+            # By rounding, at the very edge of its stretch.
+            other = first + 1 if first < last else first - 1
+        return self._targets[other]
+
+
+def _usable(
+    target: Target, now: float, tokens: int, tried: Collection[Target], avoid: Collection[UpstreamState]
+) -> bool:
+    if (tried and target in tried) or (avoid and target.upstream in avoid):
+        return False
+    return target.eligible(now, tokens)
+
+
+def _better(first: Target, second: Target, now: float) -> Target:
+    # Loads are compared as in flight times the other's weight, which saves two divisions.
+    as_it_is = first.upstream.in_flight * second.weight
+    with_it = (second.upstream.in_flight + 1) * first.weight
+    penalised = first.penalty_until > now
+    if penalised != (second.penalty_until > now):
+        if penalised:
+            as_it_is = PENALTY * (as_it_is + second.weight)
+        else:
+            with_it *= PENALTY
+    return second if with_it <= as_it_is else first
