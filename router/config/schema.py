@@ -186,7 +186,7 @@ class Tls(Settings, frozen=True):
     """How an `https` upstream is checked. Certificates are always checked."""
 
     ca: str | None = None
-    """A PEM file with the authorities to trust instead of the system's."""
+    """A PEM file with the authorities to trust instead of the system's. Relative to the configuration file."""
     server_name: str | None = None
     """The name to expect in the certificate, if it is not the host of `base_url`."""
 
@@ -234,7 +234,7 @@ class Member(Settings, frozen=True):
     upstream: str
     model: str | None = None
     """The model's name there. Default: the name the client wrote."""
-    weight: Annotated[float, Meta(ge=0)] = 1.0
+    weight: Annotated[float, Meta(ge=0, le=1_000_000)] = 1.0
     """Share of the traffic inside its tier; 0 drains the member: what is in flight ends, nothing new comes."""
     tier: Annotated[int, Meta(ge=1)] = 1
     """The lowest tier with an eligible member serves."""

@@ -1,0 +1,185 @@
+"""What settings must be to each other: names that exist, fallbacks that end, addresses and limits that agree.
+
+Every check looks only at what was read without a fault, so that no fault is reported for following from another.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from router.config import addresses
+from router.config.expand import spread_all
+from router.config.report import Path, Report, shown
+from router.config.schema import Config, Limits, Model, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+NAME_MAX: Final = 128
+"""Characters of the name of an upstream, model or key: they become metric labels."""
+
+_NAME_RULE: Final = f"a name has 1 to {NAME_MAX} printable characters, with no space at its ends"
+
+Level = tuple[Path, Settings]
+"""A place where a setting may be given, and what is given there; a list of them begins with the one that wins."""
+
+
+def check(config: Config, report: Report) -> None:
+    """Report every contradiction between settings."""
+    for section in ("upstreams", "models", "keys"):
+        _check_names(getattr(config, section), section, report)
+    _check_listeners(config, report)
+    _check_pools(config, report)
+    _check_fallbacks(config.models, report)
+    for name, upstream in config.upstreams.items():
+        _check_limits(upstream.limits, ("upstreams", name, "limits"), report)
+    for name, key in config.keys.items():
+        _check_limits(key.limits, ("keys", name, "limits"), report)
+        for index, pattern in enumerate(key.models):
+            if not _is_name(pattern):
+                report.add(("keys", name, "models", index), _NAME_RULE)
+    _check_order(config, report)
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()
+
+
+def _check_names(names: Iterable[str], section: str, report: Report) -> None:
+    names = tuple(names)
+    for name in names:
+        if not _is_name(name):
+            report.add((section, name), _NAME_RULE)
+    if not names and section != "keys" and report.is_clean((section,)):
+        report.add((section,), f"names no {section[:-1]}; at least one is needed")
+
+
+def _check_listeners(config: Config, report: Report) -> None:
+    if not (report.is_clean(("listen",)) and report.is_clean(("admin",))):
+        return
+    if addresses.overlaps(config.listen, config.admin):
+        where = "listen" if report.is_written(("listen",)) and not report.is_written(("admin",)) else "admin"
+        report.add((where,), f"listen {config.listen} and admin {config.admin} are the same address")
+    if not config.keys and report.is_clean(("keys",)) and not addresses.is_loopback(config.listen):
+        report.add(("listen",), "without keys anybody could use it; give keys, or listen on 127.0.0.1")
+
+
+def _check_pools(config: Config, report: Report) -> None:
+    known = spread_all(config.upstreams)
+    for name, model in config.models.items():
+        path = ("models", name, "pool")
+        if not model.pool and report.is_clean(path):
+            report.add(path, "is empty; a model needs at least one member")
+        seen: set[tuple[str, str | None]] = set()
+        for index, member in enumerate(model.pool):
+            here = (*path, index, "upstream")
+            if not report.is_clean((*path, index)):
+                continue
+            if member.model is not None and not _is_name(member.model):
+                report.add((*path, index, "model"), _NAME_RULE)
+            if member.upstream not in known:
+                if not report.is_lost(("upstreams",)):
+                    text = f"no upstream is named {shown(member.upstream)}{report.suggest(member.upstream, known)}"
+                    report.add(here, text)
+                continue
+            for upstream in known[member.upstream]:
+                if (upstream, member.model or name) in seen:
+                    report.add(here, f"{upstream} is in this pool already, with the same model")
+                seen.add((upstream, member.model or name))
+
+
+def _check_fallbacks(models: Mapping[str, Model], report: Report) -> None:
+    """Check that every fallback is served, and that none leads back to where it began."""
+    leads_to: dict[str, list[tuple[Path, str]]] = {name: [] for name in models}
+    for name, model in models.items():
+        for index, fallback in enumerate(model.fallback):
+            path: Path = ("models", name, "fallback", index)
+            served_by = serving(fallback, models)
+            if "*" in fallback:
+                report.add(path, "must be the name of one model, not a pattern")
+            elif served_by is None:
+                report.add(path, f"no model is named {shown(fallback)}{report.suggest(fallback, models)}")
+            elif served_by == name:
+                report.add(path, "falls back to itself" + ("" if fallback == name else f": {name} serves {fallback}"))
+            else:
+                leads_to[name].append((path, served_by))
+    for path, circle in _circles(leads_to):
+        report.add(path, f"fallbacks run in a circle: {' → '.join(circle)}")
+
+
+def _circles(leads_to: Mapping[str, list[tuple[Path, str]]]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the edges that close a circle, each with the circle it closes; a depth-first walk without recursion."""
+    done: set[str] = set()
+    for start in leads_to:
+        if start in done:
+            continue
+        trail, untried = [start], [iter(leads_to[start])]
+        while trail:
+            path, target = next(untried[-1], ((), ""))
+            if not target:
+                done.add(trail.pop())
+                untried.pop()
+            elif target in trail:
+                yield path, [*trail[trail.index(target) :], target]
+            elif target not in done:
+                trail.append(target)
+                untried.append(iter(leads_to[target]))
+
+
+def serving(name: str, models: Collection[str]) -> str | None:
+    """Return the configured model that serves a name: the exact one, else the pattern with most literal characters."""
+    if name in models:
+        return name
+    patterns = (model for model in models if "*" in model and _matches(model, name))
+    return max(patterns, key=lambda pattern: len(pattern.replace("*", "")), default=None)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # Atomic groups keep a pattern of many stars linear: each literal matches at its first place, which is enough.
+    first, *middle, last = pattern.split("*")
+    expression = re.escape(first) + "".join(f"(?>.*?{re.escape(part)})" for part in middle)
+    return re.fullmatch(f"{expression}.*{re.escape(last)}", name, re.DOTALL) is not None
+
+
+def _check_limits(limits: Limits, path: Path, report: Report) -> None:
+    rate = (*path, "requests_per_minute")
+    if limits.request_burst is not None and limits.requests_per_minute is None and not report.is_lost(rate):
+        report.add((*path, "request_burst"), "needs requests_per_minute")
+
+
+def _check_order(config: Config, report: Report) -> None:
+    """Report pairs that contradict each other, in general if both are written: a default yields to what is written."""
+    requests = [(("requests",), config.requests)]
+    _check_pair(requests, report, less="body_max", more="bodies_total_max")
+    defaults: Level = (("defaults", "timeouts"), config.defaults.timeouts)
+    levels: dict[str, list[Level]] = {}
+    for name, upstream in config.upstreams.items():
+        levels[name] = [(("upstreams", name, "timeouts"), upstream.timeouts), defaults]
+    chains = [[defaults], *levels.values()]
+    for name, model in config.models.items():
+        own: Level = (("models", name, "timeouts"), model.timeouts)
+        chains += [[own, *levels.get(member.upstream, [defaults])] for member in model.pool]
+    for chain in chains:
+        _check_pair(chain, report, less="connect", more="total")
+    ejection = config.defaults.ejection
+    if ejection.eject_max < ejection.eject and report.is_clean(("defaults", "ejection")):
+        report.add(("defaults", "ejection", "eject"), "is longer than eject_max")
+
+
+def _check_pair(levels: Sequence[Level], report: Report, *, less: str, more: str) -> None:
+    """Report the pair where the first level gives one of the two; later ones were checked before, and are not clean."""
+    lower, upper = _given(levels, less, report), _given(levels, more, report)
+    if lower and upper and upper[1] < lower[1]:
+        path = upper[0] if upper[0][:-1] == levels[0][0] else lower[0]
+        report.add(path, f"{more} is less than {less}")
+
+
+def _given(levels: Sequence[Level], setting: str, report: Report) -> tuple[Path, float] | None:
+    """The first level that gives a setting, and the value."""
+    for path, settings in levels:
+        value: float | None = getattr(settings, setting)
+        here = (*path, setting)
+        if value is not None and report.is_written(here):
+            return (here, value) if report.is_clean(here) else None
+    return None

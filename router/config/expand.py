@@ -1,0 +1,90 @@
+"""Number ranges: `base_url: "http://10.0.0.{1..4}:8000/v1"` on `gpu` declares the upstreams `gpu-1` to `gpu-4`.
+
+A pool that names `gpu` has all of them as members. After this step the configuration holds no range and no short form.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from router.config.values import BadValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from router.config.schema import Config, Member, Model, Upstream
+
+RANGE_MAX: Final = 256
+"""Upstreams that one range may declare."""
+
+_RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
+
+
+def spread(name: str, base_url: str) -> dict[str, str]:
+    """Return the upstreams that a declaration stands for: each name with its base URL.
+
+    A range that begins with a zero keeps its width: `{01..12}` gives 01, 02, …
+
+    Raises:
+        BadValue: There are braces that are no range, two ranges, a range that runs backwards or is too long.
+    """
+    if "{" not in base_url and "}" not in base_url:
+        return {name: base_url}
+    found = _RANGE.search(base_url)
+    before, after = (base_url[: found.start()], base_url[found.end() :]) if found else (base_url, "")
+    if found is None or any(brace in before + after for brace in "{}"):
+        raise BadValue("braces hold one range of numbers, as in {1..4}, and nothing else")
+    first, last = int(found[1]), int(found[2])
+    if first > last:
+        raise BadValue(f"the range {found[0]} runs backwards")
+    if last - first >= RANGE_MAX:
+        raise BadValue(f"the range {found[0]} declares more than {RANGE_MAX} upstreams")
+    width = len(found[1]) if found[1].startswith("0") else 0
+    numbers = (str(number).zfill(width) for number in range(first, last + 1))
+    return {f"{name}-{number}": before + number + after for number in numbers}
+
+
+def spread_all(upstreams: Mapping[str, Upstream]) -> dict[str, tuple[str, ...]]:
+    """Return what every name that a pool may use stands for: a range's name for all of it, every other for itself."""
+    names: dict[str, tuple[str, ...]] = {}
+    for name, upstream in upstreams.items():
+        try:
+            each = tuple(spread(name, upstream.base_url))
+        except BadValue:
+            each = (name,)
+        names.update({one: (one,) for one in each})
+        names[name] = each
+    return names
+
+
+def normalised(config: Config, directory: Path) -> Config:
+    """Write out a configuration without faults: ranges, no slash at the end of base URLs, paths from `directory`."""
+    names = spread_all(config.upstreams)
+    upstreams = {
+        one: msgspec.structs.replace(_with_absolute_ca(upstream, directory), base_url=url.rstrip("/"))
+        for name, upstream in config.upstreams.items()
+        for one, url in spread(name, upstream.base_url).items()
+    }
+    models = {name: _spread_pool(model, names) for name, model in config.models.items()}
+    return msgspec.structs.replace(config, upstreams=upstreams, models=models)
+
+
+def _spread_pool(model: Model, names: Mapping[str, tuple[str, ...]]) -> Model:
+    return msgspec.structs.replace(model, pool=tuple(_members(model.pool, names)))
+
+
+def _members(pool: tuple[Member, ...], names: Mapping[str, tuple[str, ...]]) -> Iterator[Member]:
+    for member in pool:
+        for name in names[member.upstream]:
+            yield msgspec.structs.replace(member, upstream=name)
+
+
+def _with_absolute_ca(upstream: Upstream, directory: Path) -> Upstream:
+    if upstream.tls.ca is None:
+        return upstream
+    tls = msgspec.structs.replace(upstream.tls, ca=str(directory / upstream.tls.ca))
+    return msgspec.structs.replace(upstream, tls=tls)

@@ -1,0 +1,1 @@
+"""WIRE FORMATS: bytes in, values out. Knows nothing of pools, limits or sockets."""

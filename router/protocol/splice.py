@@ -1,0 +1,332 @@
+"""What the router reads of a chat request's body, and the only two changes it makes to it (PROTOCOL 3.4, 5.3).
+
+A body is never written anew, because reading and writing JSON is not the identity. `read_chat` finds the places that
+may change, `compose` cuts the body there. Places are exact by construction, not found by a search that content could
+mislead: msgspec validates the body and hands out its top-level members in order, each with its raw value; between two
+values there is only punctuation, white space and one key.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from itertools import count
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from router.errors import Kind, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODEL_CHARS_MAX = 512
+"""The longest model name; a name is looked up, logged and sent on, so it must not be a document."""
+
+MEMBERS_MAX = 10_000
+"""Top-level members of one body; a chat request has about forty. Each costs some 250 bytes while it is read."""
+
+TOKENS_MAX = 1_000_000_000
+"""What larger token limits count as, so that sums of them stay small integers."""
+
+CHOICES_MAX = 128
+"""The largest `n` that is believed; OpenAI allows 128."""
+
+_COUNTED_FROM = 5 * MEMBERS_MAX
+"""Smaller bodies cannot exceed `MEMBERS_MAX`: a member takes at least the five bytes `"":1,`."""
+
+_VIEWED_FROM = 65_536
+"""Bodies from this size are cut into views; below it copying is cheaper than building them."""
+
+_MODEL_BYTES_MAX = 2 + 12 * MODEL_CHARS_MAX
+"""The longest spelling of a model name: two quotes, and two `\\uXXXX` escapes for each character."""
+
+_GUARDED = frozenset(("model", "stream", "stream_options"))
+"""Names that may be written once and in one way only (PROTOCOL 3.4)."""
+
+_USUAL = _GUARDED | {
+    "messages", "prompt", "temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "stop", "tools",
+    "tool_choice", "parallel_tool_calls", "response_format", "seed", "user", "presence_penalty", "frequency_penalty",
+    "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "metadata", "store", "service_tier", "top_k", "min_p",
+    "verbosity", "prompt_cache_key", "safety_identifier", "modalities", "audio", "functions", "function_call",
+}  # fmt: skip
+"""Names that are no variant of a guarded one; a body of only these needs no closer look."""
+
+_GUARDED_OPTIONS = frozenset(("include_usage",))
+_USUAL_OPTIONS = _GUARDED_OPTIONS | {"include_obfuscation", "continuous_usage_stats"}
+
+_ASK = b'{"include_usage":true}'
+_INSERT = b'"stream_options":' + _ASK + b","
+_ASKED = frozenset((_ASK, b'{"include_usage": true}', b'{ "include_usage": true }'))
+"""What clients that ask for usage themselves write; other spellings are read."""
+
+_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*:[ \t\n\r]*')
+"""What stands before a value: the punctuation, its key and the colon. Possessive, so that no key can make it slow."""
+
+_Splice = tuple[int, int, bytes]
+"""Start and end in the body, and the bytes that stand there instead."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
+    """What the router needs to know of one chat request, and where its body may be cut."""
+
+    model: str
+    """As the client wrote it, 1 to `MODEL_CHARS_MAX` characters."""
+    stream: bool
+    wants_usage: bool
+    """The client itself asked for usage on its stream: the usage chunk is shown to it."""
+    max_tokens: int | None
+    """`max_completion_tokens`, else `max_tokens`, at most `TOKENS_MAX`; None if neither is a whole number."""
+    n: int
+    """Choices asked for, 1 to `CHOICES_MAX`; 1 if it is not a number."""
+    model_at: tuple[int, int]
+    """Start and end of the value of `model` in the body, quotes included."""
+    ask_at: _Splice | None
+    """The splice that asks for usage. None if it is not a stream or the client asks itself."""
+
+
+def read_chat(body: bytes) -> ChatRequest:
+    """Read the body of a chat (or legacy completions) request: 3.2 us for 1 KB, 280 us for 1 MB of ASCII.
+
+    Raises:
+        RequestError: INVALID_JSON, DUPLICATE_PARAMETER, MISSING_PARAMETER or INVALID_TYPE.
+    """
+    members, values = _read_object(body, _GUARDED, _USUAL)
+    if "model" not in values:
+        raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
+    model_at = _span(body, members, "model")
+    model = _read_model(body, model_at)
+    stream = _read_boolean(values, "stream")
+    wants_usage, ask_at = _read_stream_options(body, members, values) if stream else (False, None)
+    n = _read_number(values["n"]) or 1 if "n" in values else 1
+    return ChatRequest(model, stream, wants_usage, _read_max_tokens(values), min(n, CHOICES_MAX), model_at, ask_at)
+
+
+def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: bool) -> list[bytes | memoryview]:
+    """Return the parts of the body to send: `model` replaced, and usage asked for if it has to be.
+
+    Args:
+        request: What `read_chat` found in this very body.
+        body: The client's bytes. Large ones are not copied: the parts are views of it.
+        model: The model's name at the upstream; None or the client's own name changes nothing.
+        ask_usage: Whether the upstream may be asked for usage on streams.
+    """
+    splices: list[_Splice] = []
+    if model is not None and model != request.model:
+        splices.append((*request.model_at, msgspec.json.encode(model)))
+    if ask_usage and request.ask_at is not None:
+        splices.append(request.ask_at)
+        splices.sort()
+    if not splices:
+        return [body]
+    source = body if len(body) < _VIEWED_FROM else memoryview(body)
+    parts: list[bytes | memoryview] = []
+    done = 0
+    for start, end, new in splices:
+        parts += (source[done:start], new)
+        done = end
+    parts.append(source[done:])
+    return parts
+
+
+class _Name(str):
+    """A member's name that equals only itself, so that a dict keeps duplicates; `str()` gives the plain name."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+_Values = dict[str, msgspec.Raw]
+"""The values of an object by name, the last of duplicates; without the white space around them."""
+
+_Members = _Values | dict[_Name, msgspec.Raw]
+"""Every member of an object in the order they were written, duplicates included."""
+
+_VALUES = msgspec.json.Decoder(_Values)
+_MEMBERS = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=str.__new__)
+_STRING = msgspec.json.Decoder(str)
+_BOOLEAN = msgspec.json.Decoder(bool | None)
+_NUMBER = msgspec.json.Decoder(int | float | None)
+
+
+def _read_object(
+    body: bytes, guarded: frozenset[str], usual: frozenset[str], path: str = ""
+) -> tuple[_Members, _Values]:
+    """Validate a JSON object strictly and return its members, none of the guarded ones written twice.
+
+    Raises:
+        RequestError: INVALID_JSON, whatever is wrong with it, or DUPLICATE_PARAMETER.
+    """
+    if not body:
+        _invalid("it is empty")
+    if not body.isascii():
+        _check_utf8(body)  # msgspec does not look at the encoding of strings that it skips
+    try:
+        members, values = _decode(body)
+    except msgspec.ValidationError:
+        _invalid("it is another kind of value")
+    except RecursionError:
+        _invalid("it is nested too deeply")
+    except msgspec.DecodeError as fault:
+        members, values = _decode_surrogates(body, str(fault))
+    if len(values) != len(members) or not usual.issuperset(values):
+        _refuse_variants(map(str, members), guarded, path)
+    return members, values
+
+
+def _decode(body: bytes) -> tuple[_Members, _Values]:
+    """Return members and values. What SDKs write takes 1.4 us for 1 KB, other spacing 4 us."""
+    if len(body) >= _COUNTED_FROM:
+        members = _decode_counted(body)
+    else:
+        values = _VALUES.decode(body)
+        # This is the length of these members without white space and escapes in keys. Nothing can be written shorter,
+        # so a body of this length holds no duplicate that the dict has swallowed.
+        if len(body) == sum(map(len, values)) + sum(map(len, values.values())) + 4 * len(values) + 1:
+            return values, values
+        members = _MEMBERS.decode(body)
+    return members, dict(zip(map(str, members), members.values(), strict=True))
+
+
+def _decode_counted(body: bytes) -> dict[_Name, msgspec.Raw]:
+    numbers = count(1)
+
+    def name(kind: type[_Name], text: str) -> _Name:
+        if next(numbers) > MEMBERS_MAX:
+            _invalid(f"it has more than {MEMBERS_MAX} members")
+        return kind(text)
+
+    return msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=name).decode(body)
+
+
+def _decode_surrogates(body: bytes, fault: str) -> tuple[_Members, _Values]:
+    """Decode a body that msgspec refuses for an escaped lone surrogate, valid JSON that occurs where text was cut.
+
+    Only names and places are read from here, so surrogates are read as escapes of the same length from the private use
+    area, which are part of no name we look for.
+    """
+    readable, changes = _SURROGATE.subn(rb"\\ue0", body)
+    if not changes:
+        _invalid(fault)
+    try:
+        return _decode(readable)
+    except RecursionError:
+        _invalid("it is nested too deeply")
+    except msgspec.DecodeError as still:
+        _invalid(str(still))
+
+
+def _check_utf8(body: bytes) -> None:
+    """Check the encoding in pieces: decoded whole, one emoji would make 64 MB of ASCII 256 MB of text."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    try:
+        for at in range(0, len(body), 65_536):
+            decode(body[at : at + 65_536])
+        decode(b"", final=True)
+    except UnicodeDecodeError:
+        _invalid("it is not UTF-8")
+
+
+def _refuse_variants(names: Iterable[str], guarded: frozenset[str], path: str) -> None:
+    """Refuse a guarded name that comes twice or in another case.
+
+    Go upstreams match names case-insensitively and take the last: the client would be billed for one model and get
+    another. Case folding is Unicode's, as theirs is: U+017F (long s) and U+212A (kelvin) count as `s` and `k`.
+    """
+    seen = set()
+    for name in names:
+        folded = name.casefold()
+        if folded in guarded:
+            if name != folded or name in seen:
+                message = f"'{path}{folded}' must be written once, in lower case."
+                raise RequestError(Kind.DUPLICATE_PARAMETER, message, param=path + folded)
+            seen.add(name)
+
+
+def _span(body: bytes, members: _Members, wanted: str) -> tuple[int, int]:
+    """Return start and end of the value of a member that exists. Stepping over the values before it costs nothing."""
+    at = 0
+    for name, raw in members.items():
+        key = _KEY.match(body, at)
+        assert key is not None, "a key stands before every value"
+        start = key.end()
+        at = start + len(raw)
+        if str(name) == wanted:
+            return start, at
+    raise AssertionError("the member exists")
+
+
+def _read_model(body: bytes, at: tuple[int, int]) -> str:
+    start, end = at
+    model = ""
+    if end - start <= _MODEL_BYTES_MAX:
+        try:
+            model = _STRING.decode(body[start:end])
+        except msgspec.DecodeError:
+            model = ""  # not a string, or one with a lone surrogate, which is no text
+    if not 0 < len(model) <= MODEL_CHARS_MAX:
+        message = f"'model' must be a string of 1 to {MODEL_CHARS_MAX} characters."
+        raise RequestError(Kind.INVALID_TYPE, message, param="model")
+    return model
+
+
+def _read_boolean(values: _Values, name: str, path: str = "") -> bool:
+    """Return a member that may be true, false, null or absent; the last three mean the same."""
+    if name not in values:
+        return False
+    try:
+        return _BOOLEAN.decode(values[name]) is True
+    except msgspec.DecodeError:
+        message = f"'{path}{name}' must be true or false."
+        raise RequestError(Kind.INVALID_TYPE, message, param=path + name) from None
+
+
+def _read_max_tokens(values: _Values) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        if name in values:
+            tokens = _read_number(values[name])
+            if tokens is not None:
+                return min(tokens, TOKENS_MAX)
+    return None
+
+
+def _read_number(raw: msgspec.Raw) -> int | None:
+    """Return a whole number that is not negative, None for anything else: judging it is the upstream's business."""
+    try:
+        number = _NUMBER.decode(raw)
+    except msgspec.DecodeError:
+        return None
+    return None if number is None or number < 0 or number % 1 else int(number)
+
+
+def _read_stream_options(body: bytes, members: _Members, values: _Values) -> tuple[bool, _Splice | None]:
+    """Return whether the client asks for usage itself, and if not, the splice that does (the table of PROTOCOL 5.3)."""
+    raw = values.get("stream_options")
+    if raw is None:
+        start = body.index(b"{") + 1
+        return False, (start, start, _INSERT)
+    if bytes(raw) in _ASKED:
+        return True, None
+    start, end = _span(body, members, "stream_options")
+    options = body[start:end]
+    if options == b"null":
+        return False, (start, end, _ASK)
+    if not options.startswith(b"{"):
+        raise RequestError(Kind.INVALID_TYPE, "'stream_options' must be an object.", param="stream_options")
+    inner, inner_values = _read_object(options, _GUARDED_OPTIONS, _USUAL_OPTIONS, "stream_options.")
+    # Some upstreams take 1 or "yes" for true, others do not, and nobody could say whether to hide the chunk: refused.
+    if _read_boolean(inner_values, "include_usage", "stream_options."):
+        return True, None
+    if "include_usage" in inner_values:
+        inner_start, inner_end = _span(options, inner, "include_usage")
+        return False, (start + inner_start, start + inner_end, b"true")
+    return False, (start + 1, start + 1, b'"include_usage":true' + (b"," if inner else b""))
+
+
+def _invalid(why: str) -> NoReturn:
+    message = why.removeprefix("JSON is malformed: ")
+    message = message[0].lower() + message[1:]
+    raise RequestError(Kind.INVALID_JSON, f"The body must be a JSON object: {message}.")
