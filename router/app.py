@@ -43,9 +43,6 @@ _logger = logging.getLogger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: with 128, five hundred clients that arrive at once wait for seconds."""
 
-BACKGROUND_TASKS = 3
-"""That run as long as the daemon does."""
-
 SWEEP_S = 1.0
 LAG_S = 0.25
 """How often idle upstream connections are looked at, and the loop's lateness is measured."""
@@ -75,7 +72,7 @@ class Daemon:
         self._started = time.monotonic()
         self._hurry = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
-        self._tasks = Tasks(self._background_failed)
+        self._background = Tasks(self._background_failed)
         self._log: AccessLog
         self._metrics = Metrics(version=__version__, loop_name=_loop_name())
         self.data_address = ("", 0)
@@ -116,13 +113,13 @@ class Daemon:
         self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
         self._consumers[:0] = [self._metrics.emit, self._to_log]
         self._watcher = Watcher(self._path, self._loaded.sources)
-        data_runner, web_protocol = await data.start(data.build(self))
+        data_runner, web_protocol = await data.start(data.build(self), self._loaded.config.requests.head_timeout)
         self._runners.append(data_runner)
         self._relay = Relay(
             loop=loop,
             snapshot=self._snapshot(self._loaded, None),
             emit=self._emit,
-            tasks=self._tasks,
+            tasks=Tasks(self._background_failed),
             web=web_protocol,
         )
         self._metrics.live(lambda: status.live(self._relay, self._log.dropped))
@@ -133,9 +130,9 @@ class Daemon:
         except OSError:
             await self._close()
             raise
-        self._tasks.spawn(self._watch(), "config watch")
-        self._tasks.spawn(self._sweep(), "connection sweep")
-        self._tasks.spawn(self._measure_lag(), "loop lag")
+        self._background.spawn(self._watch(), "config watch")
+        self._background.spawn(self._sweep(), "connection sweep")
+        self._background.spawn(self._measure_lag(), "loop lag")
         host, port = self.data_address
         self._notice("info", f"listening on {host}:{port}", f"admin on {self.admin_address[0]}:{self.admin_address[1]}")
 
@@ -261,12 +258,12 @@ class Daemon:
         self._notice("info", "stopping", f"{len(relay.exchanges)} requests in flight")
         self.drain()
         await self._wait(settings.notice, lambda: False)
+        relay.closed = True
         if self._server is not None:
             self._server.close()
         for connection in tuple(relay.connections):
             connection.close_if_idle()
         await self._wait(settings.drain, lambda: not relay.exchanges)
-        relay.closed = True
         for exchange in tuple(relay.exchanges):
             exchange.stop()
         for connection in tuple(relay.connections):
@@ -289,7 +286,8 @@ class Daemon:
             connection.transport.abort()
         for runner in reversed(self._runners):
             await runner.cleanup()
-        await self._tasks.end()
+        await self._background.end()
+        await self._relay.tasks.end()
         for wire in self._relay.snapshot.wires.values():
             wire.close()
         await asyncio.sleep(0)  # transports tell their protocols in the next turn of the loop
@@ -322,7 +320,7 @@ class Daemon:
 
     def idle(self) -> dict[str, int]:
         """What is held for requests: all zero at rest."""
-        return status.held(self._relay, len(self._tasks) - BACKGROUND_TASKS)
+        return status.held(self._relay)
 
     def request_id(self) -> str:
         """A new one."""
@@ -338,7 +336,9 @@ class Daemon:
         Raises:
             RequestError: it is nobody's we know.
         """
-        return authenticate(self._relay.snapshot.keyring, scan(list(headers)).credential)
+        return authenticate(
+            self._relay.snapshot.keyring, scan([name + b": " + value for name, value in headers]).credential
+        )
 
     def models_for(self, key: KeyState | None) -> Sequence[str]:
         """The models that a key may use, by name; patterns stand for names that only the upstream knows."""

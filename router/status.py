@@ -78,18 +78,19 @@ def page(relay: Relay, started: float, log_dropped: int) -> dict[str, Any]:
     }
 
 
-def held(relay: Relay, tasks: int) -> dict[str, int]:
+def held(relay: Relay) -> dict[str, int]:
     """What must be zero when nothing is in flight (DESIGN 10)."""
     wires = relay.snapshot.wires.values()
     upstreams = relay.snapshot.catalogue.upstreams.values()
     keys = relay.snapshot.keyring.keys.values()
+    limiters = [*(each.limiter for each in upstreams), *(each.limiter for each in keys)]
     return {
         "exchanges": len(relay.exchanges),
         "leases": sum(each.in_flight for each in upstreams),
-        "limiter_slots": sum(each.limiter.in_flight for each in (*upstreams, *keys) if each.limiter is not None),
+        "limiter_slots": sum(limiter.in_flight for limiter in limiters if limiter is not None),
         "body_bytes": relay.body_bytes,
         "client_connections": len(relay.connections),
         "busy_upstream_connections": sum(len(pool.open) - pool.idle for wire in wires for pool in wire.pools),
         "retries": sum(route.pool.retry.active for route in relay.snapshot.catalogue.routes.values()),
-        "tasks": tasks,
+        "tasks": len(relay.tasks),
     }

@@ -33,11 +33,11 @@ _REMEMBERED_BYTES_MAX = 256
 """Longer lines are judged each time."""
 
 _NEVER_ALIKE = frozenset((
-    b"content-length", b"date", b"x-request-id", b"request-id", b"x-client-request-id", b"traceparent", b"tracestate",
+    b"authorization", b"x-api-key", b"api-key", b"content-length", b"date", b"x-request-id", b"request-id", b"x-client-request-id", b"traceparent", b"tracestate",
     b"idempotency-key", b"cf-ray", b"openai-processing-ms", b"x-generation-id", b"x-ratelimit-remaining-tokens",
     b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-tokens", b"x-ratelimit-reset-requests",
 ))  # fmt: skip
-"""Lines of these would push out the others: they are judged each time."""
+"""Secrets, which are not to be kept, and lines that would push out the others: they are judged each time."""
 
 _HOP_BY_HOP = frozenset((
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -55,7 +55,7 @@ _NOT_SETTABLE = _HOP_BY_HOP | _RECOMPUTED
 """Framing is ours: setting one of these would break it."""
 
 _RESPONSE_DROPS = _HOP_BY_HOP | {
-    b"content-length", b"date", b"server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"report-to",
+    b"authorization", b"x-api-key", b"api-key", b"content-length", b"date", b"server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"report-to",
     b"nel", b"openai-organization", b"openai-project", b"anthropic-organization-id", b"x-request-id", b"request-id",
 }  # fmt: skip
 """The upstream's ids go to the log: the client gets ours."""

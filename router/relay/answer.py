@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body, of_status
-from router.protocol import openai
+from router.protocol import http, openai
 from router.protocol.durations import retry_after
 from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
@@ -45,6 +45,9 @@ class Answer(Protocol):
     def read(self, connection: UpstreamConnection) -> None:
         """Take what has come: `connection.body`, and whether it is `complete`."""
 
+    def ended_without_saying(self) -> bool:
+        """The connection was cut: whether the answer was whole all the same, and has now been ended."""
+
     def usage(self) -> Usage | None:
         """What the upstream reported so far."""
 
@@ -65,19 +68,11 @@ def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) 
         if verdict is None:  # a 2xx that no chat answer has
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return ErrorAnswer(exchange, attempt)
-    content_type = header(connection.headers, b"content-type").lower()
-    if content_type.startswith(b"text/event-stream"):
+    assert connection.said is not None
+    if connection.said.content_type.startswith(b"text/event-stream"):
         return StreamAnswer(exchange, attempt)
     assert exchange.chat is not None
     return WholeAnswer(exchange, attempt, wanted_stream=exchange.chat.stream)
-
-
-def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
-    """The first header of that lower-case name, or nothing."""
-    for each, value in headers:
-        if each.lower() == name:
-            return value
-    return b""
 
 
 class WholeAnswer:
@@ -118,8 +113,8 @@ class WholeAnswer:
     def _flow(self, connection: UpstreamConnection) -> None:
         """Too long to hold: commit and pass on what there is."""
         self._flowing = True
-        length = header(connection.headers, b"content-length")
-        self._exchange.commit_body(connection.headers, int(length) if length.isdigit() else None)
+        assert connection.said is not None
+        self._exchange.commit_body(connection.headers, connection.said.content_length)
         for piece in self._pieces:
             self._exchange.reply.write(piece)
 
@@ -144,6 +139,9 @@ class WholeAnswer:
         if self._wanted_stream:
             return VERDICTS[Cause.WRONG_TYPE]
         return None
+
+    def ended_without_saying(self) -> bool:
+        return False
 
     def usage(self) -> None:
         return None
@@ -179,8 +177,8 @@ class ErrorAnswer:
     def _fail(self, connection: UpstreamConnection) -> None:
         body = b"".join(self._pieces)
         status = connection.status
-        content_type = header(connection.headers, b"content-type").decode("latin-1")
-        facts = openai.read_error(status, content_type, body)
+        assert connection.said is not None
+        facts = openai.read_error(status, connection.said.content_type.decode("latin-1"), body)
         verdict = of_status(status, facts.code, facts.type, facts.message)
         assert verdict is not None
         failure = Failure(
@@ -189,7 +187,7 @@ class ErrorAnswer:
             headers=connection.headers,
             body=body,
             facts=facts,
-            retry_after_s=retry_after(connection.headers, time.time()),
+            retry_after_s=retry_after(http.pairs(connection.headers), time.time()),
         )
         if self._refuses_usage(status, body):
             self._exchange.repeat()
@@ -204,6 +202,9 @@ class ErrorAnswer:
             and b"stream_options" in body
             and self._attempt.wire.stop_asking_usage()
         )
+
+    def ended_without_saying(self) -> bool:
+        return False
 
     def usage(self) -> None:
         return None

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from router.policy.catalogue import Route
     from router.policy.outcomes import Verdict
     from router.policy.target import Lease, Target
+    from router.protocol.http import Headers
     from router.protocol.openai import ErrorFacts
     from router.relay.upstream import UpstreamConnection
     from router.relay.wire import Wire
@@ -59,7 +60,7 @@ class Failure:
 
     verdict: Verdict
     status: int = 0
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: Headers = field(default_factory=list)
     body: bytes = b""
     facts: ErrorFacts | None = None
     retry_after_s: float | None = None

@@ -20,7 +20,7 @@ from router.relay.request import Received
 if TYPE_CHECKING:
     from router.relay.service import Relay
 
-RELAYED = re.compile(rb"[A-Z]+ /v1/chat/completions(?:\?[!-~]*)? HTTP/1\.[01]\r\n")
+RELAYED = re.compile(rb"([A-Z]+) (/v1/chat/completions(?:\?[!-~]*)?) HTTP/(1\.[01])\r\n")
 """The request lines the relay answers, whatever the method: a wrong one gets our 405."""
 
 OTHERS = re.compile(rb"[A-Z]{3,20} (?:/[!-~]*|\*) HTTP/1\.[01]\r\n")
@@ -42,8 +42,8 @@ class Downstream(asyncio.Protocol):
         "_backlog",
         "_closing",
         "_current",
-        "_fed",
-        "_line",
+        "_head",
+        "_head_at",
         "_parser",
         "_progress_at",
         "_ready",
@@ -62,10 +62,9 @@ class Downstream(asyncio.Protocol):
         self._ready: deque[Exchange] = deque()
         self._current: Exchange | None = None
         self._backlog = b""
-        self._line = b""
-        """A request line that has not come whole."""
-        self._fed = 0
-        """Bytes of the message being received."""
+        self._head = b""
+        """The beginning of a head that has not come whole."""
+        self._head_at = 0.0
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
@@ -91,49 +90,68 @@ class Downstream(asyncio.Protocol):
             self._backlog += data
             if len(self._backlog) > BACKLOG_MAX:
                 self.transport.pause_reading()
-            return
-        if self._closing:
-            return
-        if self._receiving is None:
-            if self._line:
-                data = self._line + data
-                self._line = b""
-            if RELAYED.match(data) is None and not self._is_relayed(data):
-                return
-        self._feed(data)
+        elif self._closing:
+            pass  # whatever is sent behind the last request
+        elif self._receiving is not None:
+            self._feed(self._receiving, data)
+        else:
+            self._begin(self._head + data if self._head else data)
 
-    def _feed(self, data: bytes) -> None:
+    def _begin(self, data: bytes) -> None:
+        """Look at a new message: ours, aiohttp's, unfinished, or nonsense."""
+        line = RELAYED.match(data)
+        if line is None:
+            data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
+            line = RELAYED.match(data)
+        if line is None and OTHERS.match(data) is not None:
+            self._hand_over(data)
+            return
+        if line is None and (b"\n" in data or len(data) > REQUEST_LINE_MAX):
+            self._malformed("The request line is not valid HTTP/1.1.")
+            return
+        end = data.find(b"\r\n\r\n")
+        if max(end, len(data) if end < 0 else 0) > self._relay.snapshot.config.requests.head_max:
+            self._malformed("The request head is too large.")
+            return
+        if line is None or end < 0:
+            if not self._head:
+                self._head_at = self._progress_at
+            self._head = data
+            self._watch()
+            return
+        self._head = b""
+        request = self._receiving = Received(self._relay, self._progress_at)
+        request.read_head(line, data[line.end() : end].split(b"\r\n") if end > line.end() else [])
+        self._feed(request, data)
+
+    def _feed(self, request: Received, data: bytes) -> None:
+        """Let llhttp judge the message and take its body apart; what lies behind it waits its turn."""
+        if request.problem is not None and request.expects:
+            request.problem.close = True  # the client waits for leave and gets none: its body may come or not
+        if request.problem is not None and request.problem.close:
+            self._end_with(request)
+            return
+        if 0 <= request.to_come < len(data):
+            data, self._backlog = data[: request.to_come], data[request.to_come :]
+        request.to_come -= len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(
+                self
+            )  # nothing here can be upgraded: the request counts as it is
+        except httptools.HttpParserError:
             self._malformed("The request is not valid HTTP/1.1.")
             return
-        self._fed += len(data)
-        request = self._receiving
-        if request is not None:
-            if request.problem is not None and request.problem.close:
-                self._ready.append(Exchange(self._relay, self, request))
-                self._closing = True
-            elif not request.version and self._fed > self._relay.snapshot.config.requests.head_max:
-                self._malformed("The request head is too large.")
-                return
-            self._watch()
-        if self._ready:
+        if self._receiving is None:
             self._answer_next()
-
-    def _is_relayed(self, data: bytes) -> bool:
-        """Look at a new message that is not plainly ours: ours after all, aiohttp's, unfinished, or nonsense."""
-        sound = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
-        if RELAYED.match(sound) is not None:
-            return True
-        if OTHERS.match(sound) is not None:
-            self._hand_over(sound)
-        elif b"\n" in sound or len(sound) > REQUEST_LINE_MAX:
-            self._malformed("The request line is not valid HTTP/1.1.")
+        elif request.problem is not None and request.problem.close:
+            self._end_with(request)
         else:
-            self._line = sound
+            if request.expects and request.problem is None:
+                request.expects = False
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._watch()
-        return False
 
     def _hand_over(self, data: bytes) -> None:
         """Give the connection to the aiohttp server: at a message boundary, for good."""
@@ -144,13 +162,18 @@ class Downstream(asyncio.Protocol):
         protocol.data_received(data)
 
     def _malformed(self, message: str) -> None:
-        request = Received(self._relay, self._progress_at)
+        request = self._receiving or Received(self._relay, self._progress_at)
         request.problem = RequestError(Kind.MALFORMED_HTTP, message, close=True)
+        self._end_with(request)
+
+    def _end_with(self, request: Received) -> None:
+        """Answer a request of which no more is wanted, and then end the connection."""
         self._receiving = None
+        self._head = b""
         self._closing = True
+        request.let_go()
         self._ready.append(Exchange(self._relay, self, request))
-        if self._current is None:
-            self._answer_next()
+        self._answer_next()
 
     def pause_writing(self) -> None:
         self._stalled_bytes = self.transport.get_write_buffer_size()
@@ -174,7 +197,7 @@ class Downstream(asyncio.Protocol):
             current.client_gone()
         for exchange in waiting:
             exchange.client_gone()
-        if self._receiving is not None and self._receiving.version:
+        if self._receiving is not None:
             Exchange(self._relay, self, self._receiving).client_gone()
         self._receiving = None
 
@@ -187,36 +210,21 @@ class Downstream(asyncio.Protocol):
     # llhttp's side
 
     def on_message_begin(self) -> None:
-        self._receiving = Received(self._relay, self._progress_at)
-        self._fed = 0
-
-    def on_url(self, url: bytes) -> None:
-        assert self._receiving is not None
-        self._receiving.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._receiving is not None
-        self._receiving.headers.append((name, value))
+        if self._receiving is None:  # behind a chunked body: where it begins cannot be known before
+            self._closing = True
 
     def on_headers_complete(self) -> None:
-        request = self._receiving
-        assert request is not None
-        parser = self._parser
-        request.method = parser.get_method()
-        request.version = parser.get_http_version()
-        request.keep_alive = parser.should_keep_alive()
-        request.head_complete()
-        if request.expects and request.problem is None and self._current is None and not self._ready:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._receiving is not None:
+            self._receiving.keep_alive = self._parser.should_keep_alive()  # later it no longer knows
 
     def on_body(self, body: bytes) -> None:
-        assert self._receiving is not None
-        self._receiving.add(body)
+        if self._receiving is not None:
+            self._receiving.add(body)
 
     def on_message_complete(self) -> None:
-        assert self._receiving is not None
-        self._ready.append(Exchange(self._relay, self, self._receiving))
-        self._receiving = None
+        if self._receiving is not None:
+            self._ready.append(Exchange(self._relay, self, self._receiving))
+            self._receiving = None
 
     # the exchange's side
 
@@ -271,12 +279,11 @@ class Downstream(asyncio.Protocol):
             return self._progress_at + bounds.write_timeout
         if self._current is not None:
             return self._progress_at + bounds.keepalive  # it waits for us; look again later
-        request = self._receiving
-        if request is None and not self._line:
-            return self._progress_at + bounds.keepalive
-        if request is None or not request.version:
-            return (request.began if request is not None else self._progress_at) + bounds.head_timeout
-        return self._progress_at + bounds.body_timeout
+        if self._receiving is not None:
+            return self._progress_at + bounds.body_timeout
+        if self._head:
+            return self._head_at + bounds.head_timeout
+        return self._progress_at + bounds.keepalive
 
     def _watch(self) -> None:
         """Make sure that we wake when the client's time is up. Waking early is harmless: we look and sleep on."""
@@ -305,9 +312,5 @@ class Downstream(asyncio.Protocol):
             self._too_slow(self._receiving)
 
     def _too_slow(self, request: Received) -> None:
-        self._receiving = None
-        self._closing = True
-        request.let_go()
         request.problem = RequestError(Kind.BODY_TIMEOUT, "The request did not arrive in time.", close=True)
-        self._ready.append(Exchange(self._relay, self, request))
-        self._answer_next()
+        self._end_with(request)

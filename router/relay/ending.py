@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from router.errors import TABLE, Kind, Problem, Refused, UpstreamError
 from router.events import Outcome, Side
+from router.policy.outcomes import Cause
 
 if TYPE_CHECKING:
     from router.policy.limits import Refusal
@@ -71,7 +72,7 @@ def after_failure(failure: Failure, wait_s: float) -> Problem:
     """The answer when every attempt that could help has failed."""
     kind = failure.verdict.kind
     if kind in _WAITS:
-        return nobody(kind, failure.retry_after_s or wait_s)
+        return nobody(kind, wait_s)
     return UpstreamError(
         kind, _SAYS.get(kind, _SAYS[Kind.UPSTREAM_ERROR]), should_retry=False if kind in _FINAL else None
     )
@@ -99,8 +100,6 @@ def outcome(kind: Kind) -> tuple[Outcome, Side]:
     return _OUTCOMES.get(status, Outcome.CLIENT_ERROR), Side.ROUTER
 
 
-def outcome_of_status(status: int) -> Outcome:
+def outcome_of_status(failure: Failure) -> Outcome:
     """How an upstream's own error answer is counted when it is passed on."""
-    if status == 429:
-        return Outcome.RATE_LIMITED
-    return Outcome.CLIENT_ERROR if status < 500 else Outcome.UPSTREAM_ERROR
+    return Outcome.CLIENT_ERROR if failure.verdict.cause is Cause.REQUEST else Outcome.UPSTREAM_ERROR

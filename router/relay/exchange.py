@@ -29,8 +29,10 @@ from router.relay.upstream import ConnectError, UpstreamConnection
 if TYPE_CHECKING:
     from router.events import Attempt as AttemptRecord
     from router.policy.catalogue import Route
+    from router.policy.limits import Limiter
     from router.policy.retry import RetryBudget
     from router.policy.target import Target, UpstreamState
+    from router.protocol.http import Headers
     from router.relay.downstream import Downstream
     from router.relay.request import Received
     from router.relay.service import Relay
@@ -72,6 +74,10 @@ class Exchange:
     """Attempts that reached an upstream and failed."""
     _budget: RetryBudget | None = None
     """What this exchange's retries are drawn on, once it retries."""
+    _limiter: Limiter | None = None
+    """The key's, once it has admitted the request."""
+    _slow: bool = False
+    """The client does not read at the moment."""
     _failure: Failure | None = None
     """What the client is told if nothing better comes."""
     _answer: answer.Answer | None = None
@@ -131,12 +137,13 @@ class Exchange:
         self.reserved = estimate_tokens(len(body), chat.max_tokens, chat.n, route.default_output_tokens, factor)
         limiter = key.limiter if key is not None else None
         if limiter is not None:
+            self.reply.limiter = limiter
             refusal = limiter.refusal(now, self.reserved)
             if refusal is not None:
                 self.relay.emit(LimitDecided(scope="key", limit=refusal.limit))
                 raise ending.limited(refusal)
             limiter.take(now, self.reserved)
-            self.reply.limiter = limiter
+            self._limiter = limiter
         self.relay.exchanges.add(self)
 
     # pick
@@ -275,7 +282,7 @@ class Exchange:
         attempt.connection = None
         if cause is Cause.STALE:
             self._repeat(attempt, cause, fresh=True)
-        else:
+        elif self._answer is None or not self._answer.ended_without_saying():
             self.failed(Failure(verdict=VERDICTS[cause], status=attempt.status))
 
     def repeat(self) -> None:
@@ -365,11 +372,11 @@ class Exchange:
         if not envelope.passes(failure.status, facts):
             style = self.request.snapshot.config.errors.code_style
             body = envelope.wrap_upstream(failure.status, facts, body, self.reply.request_id, style)
-            headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
-            headers.append((b"content-type", b"application/json"))
+            headers = [line for line in headers if not line.lower().startswith(b"content-type:")]
+            headers.append(b"content-type: application/json")
         self._describe_attempts()
         self.reply.whole(headers, body, status=failure.status)
-        self._settle(ending.outcome_of_status(failure.status), Side.UPSTREAM, reason=facts.code)
+        self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, reason=facts.code)
 
     def _refuse(self, problem: Problem) -> None:
         """End with an error of our own."""
@@ -395,18 +402,18 @@ class Exchange:
 
     # what an answer says of itself (`relay.answer`, `relay.stream`)
 
-    def commit_whole(self, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def commit_whole(self, headers: Headers, body: bytes) -> None:
         """The answer is whole and makes sense: the client gets it."""
         self._describe_attempts()
         self.reply.whole(headers, body)
 
-    def commit_body(self, headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+    def commit_body(self, headers: Headers, length: int | None) -> None:
         """The answer is too long to hold: its bytes flow as they come."""
         self._describe_attempts()
         self.reply.begin_body(headers, length)
         self._content_begins()
 
-    def commit_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def commit_stream(self, headers: Headers) -> None:
         """The stream has content: events flow as they come."""
         self._describe_attempts()
         self.reply.begin_stream(headers)
@@ -477,12 +484,15 @@ class Exchange:
     # the client's side
 
     def client_slow(self) -> None:
-        """The client does not read: neither do we."""
+        """The client does not read: neither do we, and that is no silence of the upstream's."""
+        self._slow = True
         if self.attempt is not None and self.attempt.connection is not None:
             self.attempt.connection.pause()
 
     def client_caught_up(self) -> None:
         """The client reads again."""
+        self._slow = False
+        self.last_read_at = time.monotonic()
         if self.attempt is not None and self.attempt.connection is not None:
             self.attempt.connection.resume()
 
@@ -541,7 +551,7 @@ class Exchange:
         elif self.phase is Phase.HOLDING and self._answer is not None and self._answer.streams:
             due, cause = attempt.sent + timeouts.first_token, Cause.FIRST_TOKEN
         else:
-            due, cause = self.last_read_at + timeouts.idle, Cause.IDLE
+            due, cause = math.inf if self._slow else self.last_read_at + timeouts.idle, Cause.IDLE
         total = self.started + timeouts.total
         return (due, cause) if due < total else (total, Cause.TOTAL)
 
@@ -582,7 +592,7 @@ class Exchange:
             return
         if now >= self._beat_due():
             if not self.reply.committed:
-                self.reply.begin_stream([(b"content-type", b"text/event-stream")])
+                self.reply.begin_stream([b"content-type: text/event-stream"])
             self.reply.write(HEARTBEAT)
         self._watch(now)
 
@@ -611,7 +621,7 @@ class Exchange:
         if self._budget is not None:
             self._budget.deposit()
             self._budget = None
-        limiter = self.reply.limiter
+        limiter = self._limiter
         if limiter is not None:
             limiter.settle(now, self.reserved, self.charged)
         self.request.let_go()

@@ -17,11 +17,11 @@ from router.protocol.http import response_headers
 if TYPE_CHECKING:
     from router.errors import Problem
     from router.policy.limits import Limiter
+    from router.protocol.http import Headers
     from router.relay.downstream import Downstream
     from router.relay.request import Received
     from router.relay.service import Relay
 
-_STREAM_HEADERS_OURS = frozenset((b"cache-control", b"x-accel-buffering"))
 _STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 """So that neither caches nor proxies in front hold events back (PROTOCOL 5.5)."""
 
@@ -59,7 +59,7 @@ class Reply:
         self._request = request
         self.request_id = relay.request_id()
 
-    def whole(self, headers: list[tuple[bytes, bytes]], body: bytes, *, status: int = 200) -> None:
+    def whole(self, headers: Headers, body: bytes, *, status: int = 200) -> None:
         """Say a whole answer: its status, those of its headers that may pass, its bytes."""
         self._head(status, response_headers(headers), b"content-length: %d\r\n" % len(body), body)
         self.content_at = self.last_write_at
@@ -75,18 +75,16 @@ class Reply:
         lines = [envelope.headers(problem, self.request_id)]
         self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem=problem)
 
-    def begin_body(self, headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+    def begin_body(self, headers: Headers, length: int | None) -> None:
         """Commit an answer whose bytes flow as they come; without a length in chunks."""
         framing = b"content-length: %d\r\n" % length if length is not None else self._chunks()
         self._head(200, response_headers(headers), framing)
 
-    def begin_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def begin_stream(self, headers: Headers) -> None:
         """Commit an event stream, unless heartbeats have done so."""
         if self.committed:
             return
-        lines = response_headers([header for header in headers if header[0].lower() not in _STREAM_HEADERS_OURS])
-        lines.append(_STREAM_LINES)
-        self._head(200, lines, self._chunks())
+        self._head(200, [*response_headers(headers, stream=True), _STREAM_LINES], self._chunks())
 
     def _chunks(self) -> bytes:
         """HTTP/1.0 knows no chunks: the end of the connection ends the body."""

@@ -6,6 +6,7 @@ exchange answers with it in its turn.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from router.errors import Kind, Problem, Refused, RequestError
@@ -22,11 +23,10 @@ HEADERS_MAX = 256
 class Received:
     """What a client sent, as far as it has come."""
 
-    method: bytes = b""
     target: bytes = b""
     query: bytes = b""
     version: str = ""
-    """`1.1` or `1.0`; empty until the head is complete."""
+    """`1.1` or `1.0`; empty if there was no sound request line."""
     keep_alive: bool = True
     expects: bool = False
     """The client waits for `100 Continue` before it sends the body."""
@@ -36,31 +36,38 @@ class Received:
     problem: Problem | None = None
     size: int = 0
     """Bytes of body so far."""
+    to_come: int = -1
+    """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
 
     def __init__(self, relay: Relay, began: float) -> None:
         self._relay = relay
         self.snapshot: Snapshot = relay.snapshot
         self.began = began
         """Monotonic seconds of its first byte."""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: http.Headers = []
         self._pieces: list[bytes] = []
 
-    def head_complete(self) -> None:
+    def read_head(self, line: re.Match[bytes], headers: http.Headers) -> None:
         """Check the head: is it HTTP, is it this route, who is it, will the body fit."""
+        method, self.target, version = line.groups()
+        self.version = version.decode("ascii")
+        self.headers = headers
         try:
-            self._check_head()
+            self._check_head(method, line.end() + sum(map(len, headers)) + 2 * len(headers) + 2)
         except Problem as problem:
             self.problem = problem
 
-    def _check_head(self) -> None:
+    def _check_head(self, method: bytes, head_bytes: int) -> None:
         if len(self.headers) > HEADERS_MAX:
             raise RequestError(Kind.MALFORMED_HTTP, "The request has too many header lines.", close=True)
         facts = http.scan(self.headers, self.version)
         self.client_request_id = facts.client_request_id
         self.client_retry = facts.client_retry
         self.expects = facts.expects_continue
+        if not facts.chunked:
+            self.to_come = head_bytes + (facts.content_length or 0)
         _, self.query = http.split_target(self.target)
-        if self.method != b"POST":
+        if method != b"POST":
             raise RequestError(Kind.METHOD_NOT_ALLOWED, "Only POST is allowed here.")
         self.key = authenticate(self.snapshot.keyring, facts.credential)
         if facts.content_encoding:

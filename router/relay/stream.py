@@ -18,6 +18,7 @@ from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
 
 if TYPE_CHECKING:
+    from router.protocol.http import Headers
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
     from router.relay.upstream import UpstreamConnection
@@ -54,7 +55,7 @@ class StreamAnswer:
         self._exchange = exchange
         self._attempt = attempt
         self._reader = EventReader()
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = []
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._relaying = False
@@ -65,7 +66,7 @@ class StreamAnswer:
         self._said_error: Verdict | None = None
         """The upstream put an error event into the stream after content."""
         self._opaque = False
-        """An event outgrew the reader: its bytes flow as they come and nothing more is understood."""
+        """An event outgrew the reader: until its end its bytes flow as they come, not understood."""
         self._usage: dict[str, Any] | None = None
         self.contents = 0
         """Events with content, for want of a token count."""
@@ -125,14 +126,10 @@ class StreamAnswer:
     def _relay(self, data: bytes, now: float) -> bool:
         """Pass on what came after the commit. HOT: once per chunk. Returns whether the answer ended here."""
         gap = now - self.last_content_at
-        if gap > self.max_gap_s:
-            self.max_gap_s = gap
+        self.max_gap_s = max(self.max_gap_s, gap)
         self.last_content_at = now
         reader = self._reader
-        if self._opaque:
-            self._exchange.reply.write(data)
-            return False
-        if not reader.rest and openai.plain_content(data):
+        if reader.between_events and openai.plain_content(data):
             self.contents += 1
             self._exchange.reply.write(data)
             return False
@@ -143,6 +140,10 @@ class StreamAnswer:
         passed: list[bytes] = []
         ended = False
         for event in events:
+            if self._opaque:  # the remainder of an event whose beginning has gone out unread
+                self._opaque = False
+                passed.append(event)
+                continue
             if openai.plain_content(event):
                 self.contents += 1
                 passed.append(event)
@@ -157,7 +158,7 @@ class StreamAnswer:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
             if not self._hidden(facts):
                 passed.append(event)
-        if self._reader.oversized and not ended:
+        if not ended and (self._opaque or self._reader.oversized):
             self._opaque = True
             passed.append(self._reader.flush())
         if passed:
@@ -193,11 +194,16 @@ class StreamAnswer:
                 self._exchange.reply.write(openai.DONE)
                 self._end()
                 return
-        if self._finished >= self._choices and not self._opaque and self._said_error is None:
-            self._exchange.reply.write(openai.DONE)
-            self._end()
-        else:
+        if not self.ended_without_saying():
             self._exchange.failed(Failure(verdict=self._said_error or VERDICTS[Cause.TRUNCATED], status=200))
+
+    def ended_without_saying(self) -> bool:
+        """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
+        if not self._relaying or self._opaque or self._finished < self._choices or self._said_error is not None:
+            return False
+        self._exchange.reply.write(openai.DONE)
+        self._end()
+        return True
 
     def _end(self) -> None:
         if self._said_error is not None:

@@ -11,12 +11,13 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Iterable
 from typing import Protocol, cast
 
 import httptools
 
+from router.errors import RequestError
 from router.policy.outcomes import Cause
+from router.protocol import http
 
 ANSWER_HEAD_MAX = 64 * 1024
 """Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
@@ -44,19 +45,20 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, from connect to close."""
 
     __slots__ = (
+        "_broken",
+        "_head",
         "_informational",
         "_parser",
         "_pool",
         "_reusable",
-        "_until_close",
         "body",
         "complete",
         "headers",
         "idle_since",
         "linger",
         "owner",
-        "received",
         "reused",
+        "said",
         "status",
         "transport",
     )
@@ -73,15 +75,18 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self.status = 0
         """Of the answer whose head is complete; 0 before."""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: http.Headers = []
+        self.said: http.Answered | None = None
+        """What the head says; None before it is complete."""
         self.body: list[bytes] = []
         """Pieces that the owner has not taken yet."""
         self.complete = False
-        self.received = 0
-        """Bytes of this answer before its head was complete."""
+        self._head = b""
+        """What has come of a head that is not complete."""
+        self._broken = False
         self._reusable = False
-        self._until_close = True
-        self._informational = False
+        self._informational = 0
+        """Heads before the final one."""
 
     def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
         """Send one request; its answer goes to `owner`."""
@@ -135,9 +140,14 @@ class UpstreamConnection(asyncio.Protocol):
         if owner is None and self.linger is None:
             self.close()  # an idle peer that speaks is out of step: its next answer could be somebody else's
             return
+        if not self.status:
+            self._head += data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._reusable = False
+            self._broken = not self.complete  # what came before the nonsense is an answer, or a part of one
+        if (self.status and self.said is None and not self._read_head()) or (self._broken and not self.status):
             self._lost(Cause.PROTOCOL)
             return
         if owner is None:
@@ -146,22 +156,36 @@ class UpstreamConnection(asyncio.Protocol):
                 self._keep_or_close()
         elif self.status:
             owner.upstream_read(self)
-        else:
-            self.received += len(data)
-            if self.received > ANSWER_HEAD_MAX:
+            if self._broken and self.owner is owner:
                 self._lost(Cause.PROTOCOL)
+        elif len(self._head) > ANSWER_HEAD_MAX:
+            self._lost(Cause.PROTOCOL)
+
+    def _read_head(self) -> bool:
+        """Take the final head apart, if it is one; informational heads before it are not for us (RFC 9110 15.2)."""
+        head = self._head
+        self._head = b""
+        start, end = 0, head.find(b"\r\n\r\n")
+        for _ in range(self._informational):
+            start, end = end + 4, head.find(b"\r\n\r\n", end + 4)
+        self.headers = head[start:end].split(b"\r\n")[1:]
+        try:
+            self.said = http.scan_answer(self.headers)
+        except RequestError:
+            return False
+        return end >= 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         if self.owner is None:
             return
-        if self.status and self._until_close and not self.complete and exc is None:
+        if self.said is not None and self.said.until_close and not self.complete and exc is None:
             self.complete = True  # RFC 9112 section 6.3: without a length the body ends with the connection
             self.owner.upstream_read(self)
         elif self.status:
             self._lost(Cause.TRUNCATED)
         else:
-            self._lost(Cause.STALE if self.reused and not self.received else Cause.CLOSED)
+            self._lost(Cause.STALE if self.reused and not self._head else Cause.CLOSED)
 
     def _lost(self, cause: Cause) -> None:
         owner = self.owner
@@ -175,33 +199,23 @@ class UpstreamConnection(asyncio.Protocol):
         if self.complete:
             self._reusable = False  # bytes behind the answer: never let them meet another request
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != 101:
-            self._informational = True
-            self.headers.clear()
             return
         self._reusable = self._parser.should_keep_alive() and not self.complete
         if not self.complete:
             self.status = status
-            self._until_close = not _has_length(self.headers)
 
     def on_body(self, body: bytes) -> None:
         if not self.complete:
             self.body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._informational:
-            self._informational = False
-        else:
+        if self.status:
             self.complete = True
-
-
-def _has_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers)
+        else:
+            self._informational += 1
 
 
 class ConnectionPool:
