@@ -1,6 +1,10 @@
 """Frozen records of what happened. `relay`, `web` and `app` emit them, `telemetry` consumes them.
 
 They are msgspec structs because one is built per request on the hot path: 0.3 us against 2 us for a frozen dataclass.
+
+`ExchangeEnded` is also the line of the access log, encoded as it stands: order and `name` of its fields are how it
+reads, and a field at its default is left out. `omit_defaults` knows a default by identity, so the time of what did not
+happen must be `NEVER` itself: another -1.0 would be written.
 """
 
 from __future__ import annotations
@@ -8,6 +12,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+
+NEVER = -1.0
+"""The time that something took that did not happen."""
 
 
 class Outcome(StrEnum):
@@ -48,11 +55,12 @@ class Phase(StrEnum):
 class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Token counts as the upstream reported them, in disjoint classes (PROTOCOL 9.1), except `reasoning`."""
 
-    input: int = 0
+    # Factories, because `omit_defaults` leaves out plain defaults, and zero tokens are a figure.
+    input: int = msgspec.field(default_factory=int)
     """Prompt tokens that were neither read from nor written to a cache."""
     cache_read: int = 0
     cache_write: int = 0
-    output: int = 0
+    output: int = msgspec.field(default_factory=int)
     """Completion tokens, those spent on reasoning included."""
     reasoning: int = 0
     """Of `output`, the part spent on reasoning."""
@@ -65,7 +73,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.input + self.cache_read + self.cache_write + self.output
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """One try of an exchange at one member."""
 
     upstream: str
@@ -74,66 +82,66 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The model name that was sent upstream."""
     cause: str
     """`ok`, or the `reason` of OPERATIONS 1.3: connect, http_429, timeout_first_byte, …"""
-    duration_s: float
-    """From the pick to the end of the attempt."""
     credential: int = 0
     """Index into the upstream's credentials."""
     status: int = 0
     """The upstream's HTTP status; 0 if none came."""
-    head_s: float = -1.0
-    """Request sent to response head; -1 if none came."""
-    connect_s: float = -1.0
-    """Time to connect; -1 for a connection from the pool."""
+    duration_s: float
+    """From the pick to the end of the attempt."""
+    head_s: float = NEVER
+    """Request sent to response head; `NEVER` if none came."""
+    connect_s: float = NEVER
+    """Time to connect; `NEVER` for a connection from the pool."""
 
 
-class ExchangeEnded(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="exchange"):
-    """The one record of one request, emitted when it is settled."""
+class ExchangeEnded(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="event", tag="exchange"
+):
+    """The one record of one request, emitted when it is settled. When that was, its consumers read off the clock."""
 
-    at: float
-    """Wall clock at the end, seconds since the epoch."""
     request_id: str
-    client_request_id: str
+    client_request_id: str = ""
     """What the client sent as `x-request-id` or `x-client-request-id`, at most 128 visible ASCII characters."""
+    key: str = ""
+    """The configured name of the key; empty if none was recognised."""
     endpoint: str
     """`chat` or `other`."""
-    key: str
-    """The configured name of the key; empty if none was recognised."""
     model: str
     """The configured route (a model name or a pattern); `_unknown` if none matched."""
-    requested_model: str
-    """What the client wrote, at most 128 characters; for the log, never a label."""
-    upstream: str
+    requested_model: str = ""
+    """What the client wrote, at most 128 characters, if that is not `model`; for the log, never a label."""
+    upstream: str = ""
     """The upstream that answered; empty if the router answered itself."""
     stream: bool
     status: int
     """What the client got; 499 if it left before an answer."""
     outcome: Outcome
-    reason: str
+    reason: str = ""
     """The `reason` of our own error; empty if the upstream's answer was relayed."""
     ended_by: Side
     phase: Phase
     """The phase the exchange was in when its end was decided."""
     complete: bool
     """The client has the whole answer."""
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[Attempt, ...] = ()
     duration_s: float
     overhead_s: float
     """Time in the router itself: request complete → first attempt sent, plus last upstream byte → last write."""
-    ttft_s: float
-    """Request complete → first content to the client, all attempts included; -1 if there was none."""
-    tpot_s: float
-    """(last content - first content) / (output tokens - 1); -1 if it cannot be known."""
-    max_gap_s: float
-    """Longest silence between two reads of a stream after its first content; -1 if not a stream."""
-    usage: Usage | None
+    ttft_s: float = NEVER
+    """Request complete → first content to the client, all attempts included; `NEVER` if there was none."""
+    tpot_s: float = NEVER
+    """(last content - first content) / (output tokens - 1); `NEVER` if it cannot be known."""
+    max_gap_s: float = NEVER
+    """Longest silence between two reads of a stream after its first content; `NEVER` if not a stream."""
+    usage: Usage | None = msgspec.field(name="tokens", default=None)
     """None: the upstream reported none; that is unknown, not zero."""
-    exact: bool
+    exact: bool = False
     """`usage` is the upstream's own final figure for a complete answer."""
-    reserved_tokens: int
-    charged_tokens: int
-    request_bytes: int
-    response_bytes: int
-    client_retry: bool
+    reserved_tokens: int = msgspec.field(name="reserved", default=0)
+    charged_tokens: int = msgspec.field(name="charged", default=0)
+    request_bytes: int = msgspec.field(name="bytes_in", default=0)
+    response_bytes: int = msgspec.field(name="bytes_out", default=0)
+    client_retry: bool = False
     """The client said `x-stainless-retry-count` > 0."""
 
 

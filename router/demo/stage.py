@@ -156,7 +156,7 @@ def row(ended: ExchangeEnded) -> str:
     )
     story = f"failover: {path}" if failed_over(ended) else ("" if ended.status == 200 else ended.reason or path)
     return COLUMNS.format(
-        ended.requested_model or "-",
+        ended.requested_model or ended.model,
         "stream" if ended.stream else "plain",
         ended.upstream or "-",
         ended.status,

@@ -152,17 +152,25 @@ def rate_limit_headers(  # noqa: PLR0917 - the fields of a limiter's snapshot, i
     reset_tokens_s: float | None,
 ) -> bytes:
     """Return the lines of a key's limits in OpenAI's names; a limit that is None is left out: 2.3 us for both."""
-    lines = ""
+    lines = b""
     if limit_requests is not None:
-        lines = _limit_lines("requests", limit_requests, remaining_requests or 0, reset_requests_s or 0.0)
-    if limit_tokens is not None:
-        lines += _limit_lines("tokens", limit_tokens, remaining_tokens or 0, reset_tokens_s or 0.0)
-    return lines.encode("ascii")
+        lines = _REQUESTS % (limit_requests, max(0, remaining_requests or 0), _go_duration(reset_requests_s or 0.0))
+    if limit_tokens is not None:  # tokens can be in debt; nobody has fewer than none left
+        lines += _TOKENS % (limit_tokens, max(0, remaining_tokens or 0), _go_duration(reset_tokens_s or 0.0))
+    return lines
 
 
-def _limit_lines(dimension: str, limit: int, remaining: int, reset_s: float) -> str:
-    left = max(0, remaining)  # tokens can be in debt; nobody has fewer than none left
-    return (
-        f"x-ratelimit-limit-{dimension}: {limit:d}\r\nx-ratelimit-remaining-{dimension}: {left:d}\r\n"
-        f"x-ratelimit-reset-{dimension}: {go_duration(reset_s)}\r\n"
-    )
+def _limit_lines(dimension: bytes) -> bytes:
+    names = (b"limit-%b: %%d", b"remaining-%b: %%d", b"reset-%b: %%b")
+    return b"".join(b"x-ratelimit-" + name % dimension + b"\r\n" for name in names)
+
+
+_REQUESTS = _limit_lines(b"requests")
+_TOKENS = _limit_lines(b"tokens")
+
+
+def _go_duration(seconds: float) -> bytes:
+    """Write a duration, most of which are below a second."""
+    if 0 < seconds < 0.999:
+        return b"%dms" % _milliseconds(seconds)
+    return go_duration(seconds).encode("ascii")

@@ -33,9 +33,10 @@ _REMEMBERED_BYTES_MAX = 256
 """Longer lines are judged each time."""
 
 _NEVER_ALIKE = frozenset((
-    b"authorization", b"x-api-key", b"api-key", b"content-length", b"date", b"x-request-id", b"request-id", b"x-client-request-id", b"traceparent", b"tracestate",
-    b"idempotency-key", b"cf-ray", b"openai-processing-ms", b"x-generation-id", b"x-ratelimit-remaining-tokens",
-    b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-tokens", b"x-ratelimit-reset-requests",
+    b"authorization", b"x-api-key", b"api-key", b"content-length", b"date", b"x-request-id", b"request-id",
+    b"x-client-request-id", b"traceparent", b"tracestate", b"idempotency-key", b"cf-ray", b"openai-processing-ms",
+    b"x-generation-id", b"x-ratelimit-remaining-tokens", b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-tokens", b"x-ratelimit-reset-requests",
 ))  # fmt: skip
 """Secrets, which are not to be kept, and lines that would push out the others: they are judged each time."""
 
@@ -55,7 +56,7 @@ _NOT_SETTABLE = _HOP_BY_HOP | _RECOMPUTED
 """Framing is ours: setting one of these would break it."""
 
 _RESPONSE_DROPS = _HOP_BY_HOP | {
-    b"authorization", b"x-api-key", b"api-key", b"content-length", b"date", b"server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"report-to",
+    b"content-length", b"date", b"server", b"set-cookie", b"alt-svc", b"strict-transport-security", b"report-to",
     b"nel", b"openai-organization", b"openai-project", b"anthropic-organization-id", b"x-request-id", b"request-id",
 }  # fmt: skip
 """The upstream's ids go to the log: the client gets ours."""
@@ -93,6 +94,8 @@ class Scanned(msgspec.Struct, frozen=True, gc=False):
     """In lower case; empty if there is none or it is `identity`."""
     content_length: int | None
     chunked: bool
+    passing: Headers
+    """The lines that may go upstream: those that never do (credentials, framing) are left out."""
 
 
 T = TypeVar("T")
@@ -116,6 +119,10 @@ class _Remembered(dict[bytes, T]):
         return verdict
 
 
+_names: dict[bytes, bytes] = {}
+"""Spellings of header names that are valid, and how they are compared."""
+
+
 def _parted(line: bytes) -> tuple[bytes, bytes]:
     """Return a line's name in lower case, and its value without the white space around it.
 
@@ -123,9 +130,16 @@ def _parted(line: bytes) -> tuple[bytes, bytes]:
         RequestError: MALFORMED_HTTP: it has no name, or continues the line before (RFC 9112 section 5.2).
     """
     name, colon, value = line.partition(b":")
-    if not colon or _TOKEN.fullmatch(name) is None or _LINE_BREAK.search(value) is not None:
+    lower = _names.get(name)
+    if lower is None or not colon:
+        if not colon or _TOKEN.fullmatch(name) is None:
+            raise _malformed("A header line is not valid.")
+        lower = name.lower()
+        if len(_names) < _REMEMBERED_MAX:
+            _names[name] = lower
+    if _LINE_BREAK.search(value) is not None:
         raise _malformed("A header line is not valid.")
-    return name.lower(), value.strip(b" \t")
+    return lower, value.strip(b" \t")
 
 
 def pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -133,26 +147,29 @@ def pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [_parted(line) for line in headers]
 
 
-_FACTS = frozenset((
-    b"host", b"authorization", b"x-api-key", b"api-key", b"x-request-id", b"x-client-request-id",
-    b"x-stainless-retry-count", b"expect", b"content-type", b"content-encoding", b"content-length",
-    b"transfer-encoding",
-))  # fmt: skip
+_Fact = tuple[bytes, bytes, bool]
+"""A line that we must know of: its name, its value, and whether it may go on to the other side."""
+
+
+def _facts(names: frozenset[bytes], kept: frozenset[bytes]) -> _Remembered[_Fact | None]:
+    return _Remembered(lambda _, name, value: (name, value, name in kept) if name in names else None)
+
+
 _ONCE = frozenset((
     b"host", b"authorization", b"x-api-key", b"api-key", b"content-encoding", b"content-length", b"transfer-encoding",
 ))  # fmt: skip
-"""Headers whose repetition would let two readers see two different requests."""
+"""Headers whose repetition would let two readers see two different requests. None of them goes upstream as it is."""
 
-
-def _fact(_: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes] | None:
-    return (name, value) if name in _FACTS else None
-
-
-_facts = _Remembered(_fact)
+_PASSING_FACTS = frozenset((b"x-request-id", b"x-client-request-id", b"x-stainless-retry-count", b"content-type"))
+_request_facts = _facts(_ONCE | _PASSING_FACTS | {b"expect"}, _PASSING_FACTS)
+_answer_facts = _facts(
+    frozenset((b"content-type", b"content-encoding", b"content-length", b"transfer-encoding")),
+    frozenset((b"content-type", b"content-encoding")),
+)
 
 
 def scan(headers: Headers, version: str = "1.1") -> Scanned:
-    """Read a request's header lines in one pass: 1.2 us for 12.
+    """Read a request's header lines in one pass: 1.5 us for 12.
 
     Raises:
         RequestError: MALFORMED_HTTP if the head can be understood in two ways (RELIABILITY 6.6): `Host` missing (in
@@ -160,12 +177,18 @@ def scan(headers: Headers, version: str = "1.1") -> Scanned:
             `chunked`.
     """
     facts: dict[bytes, bytes] = {}
-    for fact in map(_facts.__getitem__, headers):
-        if fact is not None:
-            name, value = fact
-            if name in facts and name in _ONCE:
-                raise _malformed(f"The header '{name.decode()}' must not be repeated.")
-            facts[name] = value
+    passing: Headers = []
+    for line in headers:
+        fact = _request_facts[line]
+        if fact is None:
+            passing.append(line)
+            continue
+        name, value, passes = fact
+        if passes:
+            passing.append(line)
+        elif name in facts and name in _ONCE:
+            raise _malformed(f"The header '{name.decode()}' must not be repeated.")
+        facts[name] = value
     get = facts.get
     host = get(b"host")
     if host is None:
@@ -183,6 +206,7 @@ def scan(headers: Headers, version: str = "1.1") -> Scanned:
         b"" if coding == b"identity" else coding,
         _content_length(facts, version),
         b"transfer-encoding" in facts,
+        passing,
     )
 
 
@@ -288,16 +312,19 @@ class RequestPolicy:
         self._after = lines + b"Content-Length: "
         self._kept = _keeper(dropped, _REQUEST_DROP_PREFIXES)
 
-    def head(self, path: bytes, headers: Headers, length: int) -> bytes:
-        """Return the whole head of a POST: 1.1 us for 12 headers.
+    def lines(self, headers: Headers) -> bytes:
+        """Return what of a client's header lines goes upstream: 0.7 us for 12."""
+        return b"".join(_passing(self._kept, headers))
+
+    def head(self, path: bytes, lines: bytes, length: int) -> bytes:
+        """Return the whole head of a POST.
 
         Args:
             path: Target to write, as `target` makes it.
-            headers: The client's header lines.
+            lines: Of the client's, as `lines` makes them.
             length: Bytes of the body that follows.
         """
-        lines = _passing(self._kept, headers)
-        return b"".join((b"POST ", path, self._before, *lines, self._after, b"%d\r\n\r\n" % length))
+        return b"POST %b%b%b%b%d\r\n\r\n" % (path, self._before, lines, self._after, length)
 
 
 def response_headers(headers: Headers, *, stream: bool = False) -> list[bytes]:
@@ -319,6 +346,8 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     content_length: int | None
     until_close: bool
     """Neither a length nor chunks: the body ends with the connection (RFC 9112 section 6.3)."""
+    passing: Headers
+    """The lines that may go to the client: framing is left out."""
 
 
 def scan_answer(headers: Headers) -> Answered:
@@ -327,7 +356,17 @@ def scan_answer(headers: Headers) -> Answered:
     Raises:
         RequestError: MALFORMED_HTTP: a line is not a header; the fault is the upstream's.
     """
-    facts = dict(fact for fact in map(_facts.__getitem__, headers) if fact is not None)
+    facts: dict[bytes, bytes] = {}
+    passing: Headers = []
+    for line in headers:
+        fact = _answer_facts[line]
+        if fact is None:
+            passing.append(line)
+            continue
+        name, value, passes = fact
+        facts[name] = value
+        if passes:
+            passing.append(line)
     length = facts.get(b"content-length", b"")
     coding = facts.get(b"content-encoding", b"").lower()
     return Answered(
@@ -335,6 +374,7 @@ def scan_answer(headers: Headers) -> Answered:
         b"" if coding == b"identity" else coding,
         int(length) if length.isdigit() and len(length) <= 18 else None,
         not length and b"transfer-encoding" not in facts,
+        passing,
     )
 
 

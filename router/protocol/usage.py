@@ -6,7 +6,10 @@ the last object and has only that one read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from router.events import Usage
 
@@ -22,6 +25,43 @@ def of_openai(usage: dict[str, Any]) -> Usage | None:
     cannot be a count (negative, a fraction, a boolean, more than `TOKENS_MAX`) reads as if it were absent. Whatever had
     to be put right so sets `clamped`. Never raises.
     """
+    try:
+        plain = msgspec.convert(usage, _Plain)  # HOT: 0.6 us for what most upstreams send; the exact way takes 1.9
+    except msgspec.ValidationError:
+        return _of_odd(usage)
+    prompt, output = plain.prompt_tokens, plain.completion_tokens
+    details, spent = plain.prompt_tokens_details, plain.completion_tokens_details
+    cache_read, cache_write = (details.cached_tokens, details.cache_write_tokens) if details else (0, 0)
+    reasoning = spent.reasoning_tokens if spent else 0
+    rest = prompt - cache_read - cache_write
+    if rest < 0 or reasoning > output:
+        return _of_odd(usage)
+    return Usage(rest, cache_read, cache_write, output, reasoning)
+
+
+_Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: _Count = 0
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """The usage of most upstreams. Anything missing, null or odd in it is read the exact way."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: None = None
+
+
+def _of_odd(usage: dict[str, Any]) -> Usage | None:
     report = _Report(usage)
     hit, miss = report.count("prompt_cache_hit_tokens"), report.count("prompt_cache_miss_tokens")
     prompt, output, total = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Attempt:
             duration_s=now - self.began,
             credential=self.target.credential,
             status=self.status,
-            head_s=self.head - self.sent if self.head else -1.0,
-            connect_s=self.connected - self.began if self.connected else -1.0,
+            head_s=self.head - self.sent if self.head else NEVER,
+            connect_s=self.connected - self.began if self.connected else NEVER,
         )
 
 

@@ -15,7 +15,7 @@ import httptools
 
 from router.errors import Kind, RequestError
 from router.relay.exchange import Exchange
-from router.relay.request import Received
+from router.relay.request import Head, Received, Repeated
 
 if TYPE_CHECKING:
     from router.relay.service import Relay
@@ -49,6 +49,7 @@ class Downstream(asyncio.Protocol):
         "_ready",
         "_receiving",
         "_relay",
+        "_repeated",
         "_stalled_bytes",
         "_timer",
         "_wakes_at",
@@ -65,6 +66,8 @@ class Downstream(asyncio.Protocol):
         self._head = b""
         """The beginning of a head that has not come whole."""
         self._head_at = 0.0
+        self._repeated: Repeated | None = None
+        """The last head, in case the client says it again."""
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
@@ -94,6 +97,13 @@ class Downstream(asyncio.Protocol):
             pass  # whatever is sent behind the last request
         elif self._receiving is not None:
             self._feed(self._receiving, data)
+        elif self._repeated is not None and (
+            (body := self._repeated.body_of(data, self._relay.snapshot)) is not None and not self._head
+        ):
+            request = Received(self._relay, self._repeated.head, self._progress_at)
+            request.add(body)
+            self._current = exchange = Exchange(self._relay, self, request)
+            exchange.start()
         else:
             self._begin(self._head + data if self._head else data)
 
@@ -120,14 +130,16 @@ class Downstream(asyncio.Protocol):
             self._watch()
             return
         self._head = b""
-        request = self._receiving = Received(self._relay, self._progress_at)
-        request.read_head(line, data[line.end() : end].split(b"\r\n") if end > line.end() else [])
+        head = Head(self._relay.snapshot)
+        head.read(line, data[line.end() : end].split(b"\r\n") if end > line.end() else [])
+        request = self._receiving = Received(self._relay, head, self._progress_at)
+        request.expect(end + 4)
         self._feed(request, data)
+        if self._receiving is None:
+            self._repeated = Repeated.of(head, data[: end + 4])
 
     def _feed(self, request: Received, data: bytes) -> None:
         """Let llhttp judge the message and take its body apart; what lies behind it waits its turn."""
-        if request.problem is not None and request.expects:
-            request.problem.close = True  # the client waits for leave and gets none: its body may come or not
         if request.problem is not None and request.problem.close:
             self._end_with(request)
             return
@@ -137,9 +149,8 @@ class Downstream(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(
-                self
-            )  # nothing here can be upgraded: the request counts as it is
+            # Nothing here can be upgraded, so the request counts as it is; only the parser wants to stop.
+            self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserError:
             self._malformed("The request is not valid HTTP/1.1.")
             return
@@ -148,8 +159,7 @@ class Downstream(asyncio.Protocol):
         elif request.problem is not None and request.problem.close:
             self._end_with(request)
         else:
-            if request.expects and request.problem is None:
-                request.expects = False
+            if request.head.expects and request.problem is None and not request.size:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._watch()
 
@@ -162,7 +172,7 @@ class Downstream(asyncio.Protocol):
         protocol.data_received(data)
 
     def _malformed(self, message: str) -> None:
-        request = self._receiving or Received(self._relay, self._progress_at)
+        request = self._receiving or Received(self._relay, Head(self._relay.snapshot), self._progress_at)
         request.problem = RequestError(Kind.MALFORMED_HTTP, message, close=True)
         self._end_with(request)
 
@@ -215,7 +225,7 @@ class Downstream(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         if self._receiving is not None:
-            self._receiving.keep_alive = self._parser.should_keep_alive()  # later it no longer knows
+            self._receiving.head.keep_alive = self._parser.should_keep_alive()  # later it no longer knows
 
     def on_body(self, body: bytes) -> None:
         if self._receiving is not None:

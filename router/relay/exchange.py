@@ -128,7 +128,7 @@ class Exchange:
         if route is None:
             raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{chat.model}' not found", param="model")
         self.route = route
-        key = request.key
+        key = request.head.key
         if key is not None and not key.allowed(chat.model):
             raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
         self.phase = Phase.PICKING
@@ -237,8 +237,12 @@ class Exchange:
         assert chat is not None
         attempt.asks_usage = wire.asks_usage and chat.stream and not chat.wants_usage
         parts = compose(chat, request.body(), attempt.model, attempt.asks_usage)
-        path = upstream_target(wire.base_path, PATH, request.query, wire.query)
-        head = wire.policies[attempt.target.credential].head(path, request.headers, sum(map(len, parts)))
+        path = upstream_target(wire.base_path, PATH, request.head.query, wire.query)
+        policy = wire.policies[attempt.target.credential]
+        lines = request.head.sent.get(policy)
+        if lines is None:
+            lines = request.head.sent[policy] = policy.lines(request.head.headers)
+        head = policy.head(path, lines, sum(map(len, parts)))
         attempt.connection = connection
         attempt.sent = now
         if not self.first_sent_at:

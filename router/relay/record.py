@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from router.events import ExchangeEnded
+from router.events import NEVER, ExchangeEnded
 
 if TYPE_CHECKING:
     from router.events import Outcome, Phase, Side, Usage
@@ -33,6 +32,8 @@ def exchange_ended(
 ) -> ExchangeEnded:
     """What the exchange came to; `phase` is the one its end was decided in."""
     request, reply, route, chat = exchange.request, exchange.reply, exchange.route, exchange.chat
+    model = route.name if route is not None else "_unknown"
+    requested = chat.model[:REQUESTED_MAX] if chat is not None and chat.model != model else ""
     attempts = exchange.attempts
     upstream = attempts[-1].upstream if attempts and (complete or reply.content_at) else ""
     content_at = reply.content_at if upstream else 0.0
@@ -42,13 +43,12 @@ def exchange_ended(
     if complete:
         overhead += now - exchange.last_read_at
     return ExchangeEnded(
-        at=time.time(),
         request_id=reply.request_id,
-        client_request_id=request.client_request_id,
-        endpoint="chat" if request.version else "other",
-        key=request.key.name if request.key is not None else "",
-        model=route.name if route is not None else "_unknown",
-        requested_model=chat.model[:REQUESTED_MAX] if chat is not None else "",
+        client_request_id=request.head.client_request_id,
+        key=request.head.key.name if request.head.key is not None else "",
+        endpoint="chat" if request.head.version else "other",
+        model=model,
+        requested_model=requested,
         upstream=upstream,
         stream=streamed,
         status=reply.status or CLIENT_CLOSED,
@@ -60,21 +60,21 @@ def exchange_ended(
         attempts=attempts,
         duration_s=now - request.began,
         overhead_s=overhead,
-        ttft_s=content_at - exchange.started if content_at else -1.0,
-        tpot_s=_time_per_token(exchange, usage, content_at) if complete and streamed else -1.0,
-        max_gap_s=answer.max_gap_s if answer is not None and content_at else -1.0,
+        ttft_s=content_at - exchange.started if content_at else NEVER,
+        tpot_s=_time_per_token(exchange, usage, content_at) if complete and streamed else NEVER,
+        max_gap_s=answer.max_gap_s if content_at and answer is not None and answer.streams else NEVER,
         usage=usage,
         exact=complete and usage is not None and not usage.clamped,
         reserved_tokens=exchange.reserved if reply.limiter is not None else 0,
         charged_tokens=exchange.charged,
         request_bytes=request.size,
         response_bytes=reply.bytes_out,
-        client_retry=request.client_retry,
+        client_retry=request.head.client_retry,
     )
 
 
 def _time_per_token(exchange: Exchange, usage: Usage | None, content_at: float) -> float:
-    """Seconds between output tokens (STYLE 4), -1 without at least two of them."""
+    """Seconds between output tokens (STYLE 4), `NEVER` without at least two of them."""
     if usage is None or usage.output < 2 or not content_at:
-        return -1.0
+        return NEVER
     return (exchange.last_read_at - content_at) / (usage.output - 1)

@@ -88,7 +88,7 @@ class Reply:
 
     def _chunks(self) -> bytes:
         """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
-        self._chunked = self._request.version == "1.1"
+        self._chunked = self._request.head.version == "1.1"
         return b"transfer-encoding: chunked\r\n" if self._chunked else b""
 
     def _head(
@@ -99,7 +99,7 @@ class Reply:
         self.status = status
         request = self._request
         closes = problem is not None and problem.close
-        self.keep = request.keep_alive and bool(framing) and not closes and not self._relay.draining
+        self.keep = request.head.keep_alive and bool(framing) and not closes and not self._relay.draining
         parts = [_OK_LINE if status == 200 else status_line(status), *lines]
         if problem is None:
             parts.append(b"x-request-id: %b\r\n" % self.request_id.encode("ascii"))
@@ -111,7 +111,7 @@ class Reply:
             pass
         elif not self.keep:
             parts.append(b"connection: close\r\n")
-        elif request.version == "1.0":
+        elif request.head.version == "1.0":
             parts.append(b"connection: keep-alive\r\n")
         parts += (framing, b"\r\n", body)
         self._raw(b"".join(parts))
@@ -128,7 +128,7 @@ class Reply:
     def cut(self) -> None:
         """The body will not become whole: nothing we do from here on may look like its end."""
         self.keep = False
-        if self._request.version != "1.1":
+        if self._request.head.version != "1.1":
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
 
     def _raw(self, data: bytes) -> None:

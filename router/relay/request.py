@@ -16,57 +16,59 @@ if TYPE_CHECKING:
     from router.policy.keys import Keyring, KeyState
     from router.relay.service import Relay, Snapshot
 
+PATH = b"/v1/chat/completions"
+
 HEADERS_MAX = 256
 """Header lines of one request; the OpenAI SDKs send about twenty."""
 
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})\r\n", re.IGNORECASE)
 
-class Received:
-    """What a client sent, as far as it has come."""
 
-    target: bytes = b""
+class Head:
+    """What the head of a request says. Requests of one connection that repeat it share it."""
+
     query: bytes = b""
+    headers: http.Headers
+    """The lines that may go upstream."""
     version: str = ""
     """`1.1` or `1.0`; empty if there was no sound request line."""
     keep_alive: bool = True
     expects: bool = False
     """The client waits for `100 Continue` before it sends the body."""
+    content_length: int | None = None
+    chunked: bool = False
     key: KeyState | None = None
     client_request_id: str = ""
     client_retry: bool = False
     problem: Problem | None = None
-    size: int = 0
-    """Bytes of body so far."""
-    to_come: int = -1
-    """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
 
-    def __init__(self, relay: Relay, began: float) -> None:
-        self._relay = relay
-        self.snapshot: Snapshot = relay.snapshot
-        self.began = began
-        """Monotonic seconds of its first byte."""
-        self.headers: http.Headers = []
-        self._pieces: list[bytes] = []
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.headers = []
+        self.sent: dict[http.RequestPolicy, bytes] = {}
+        """What each upstream gets of it, once one has."""
 
-    def read_head(self, line: re.Match[bytes], headers: http.Headers) -> None:
-        """Check the head: is it HTTP, is it this route, who is it, will the body fit."""
-        method, self.target, version = line.groups()
+    def read(self, line: re.Match[bytes], headers: http.Headers) -> None:
+        """Check it: is it HTTP, who is it, is it this route."""
+        method, target, version = line.groups()
         self.version = version.decode("ascii")
-        self.headers = headers
         try:
-            self._check_head(method, line.end() + sum(map(len, headers)) + 2 * len(headers) + 2)
+            self._check(method, target, headers)
         except Problem as problem:
             self.problem = problem
 
-    def _check_head(self, method: bytes, head_bytes: int) -> None:
-        if len(self.headers) > HEADERS_MAX:
+    def _check(self, method: bytes, target: bytes, headers: http.Headers) -> None:
+        if len(headers) > HEADERS_MAX:
             raise RequestError(Kind.MALFORMED_HTTP, "The request has too many header lines.", close=True)
-        facts = http.scan(self.headers, self.version)
+        facts = http.scan(headers, self.version)
+        self.headers = facts.passing
         self.client_request_id = facts.client_request_id
         self.client_retry = facts.client_retry
         self.expects = facts.expects_continue
-        if not facts.chunked:
-            self.to_come = head_bytes + (facts.content_length or 0)
-        _, self.query = http.split_target(self.target)
+        self.content_length = facts.content_length
+        self.chunked = facts.chunked
+        if len(target) > len(PATH):
+            _, self.query = http.split_target(target)
         if method != b"POST":
             raise RequestError(Kind.METHOD_NOT_ALLOWED, "Only POST is allowed here.")
         self.key = authenticate(self.snapshot.keyring, facts.credential)
@@ -74,17 +76,80 @@ class Received:
             raise RequestError(
                 Kind.CONTENT_ENCODING, "Compressed request bodies are not accepted; send the body as it is."
             )
-        if facts.content_length is not None:
-            self._check_size(facts.content_length)
+
+
+class Repeated:
+    """A head that was judged before on its connection, and may come again with another length.
+
+    A client says the same head again and again. What llhttp and the router found in it once holds for every repetition,
+    byte for byte but for the digits of its length: 0.7 us instead of 9.
+    """
+
+    __slots__ = ("_after", "_before", "head")
+
+    def __init__(self, head: Head, raw: bytes, length_at: tuple[int, int]) -> None:
+        self.head = head
+        self._before = raw[: length_at[0]]
+        self._after = raw[length_at[1] :]
+
+    @classmethod
+    def of(cls, head: Head, raw: bytes) -> Repeated | None:
+        """Remember a head that was good; None if it is not of the usual kind."""
+        length = _LENGTH.search(raw)
+        if length is None or head.problem is not None or head.expects or not head.keep_alive:
+            return None
+        return cls(head, raw, length.span(1))
+
+    def body_of(self, data: bytes, snapshot: Snapshot) -> bytes | None:
+        """Return the body, if `data` is this head again and one whole body; else None, and it is to be read anew."""
+        if self.head.snapshot is not snapshot or not data.startswith(self._before):
+            return None
+        start = len(self._before)
+        end = data.find(b"\r", start, start + 18)
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        at = end + len(self._after)
+        return data[at:] if len(data) - at == int(digits) else None
+
+
+class Received:
+    """One request, as far as it has come."""
+
+    problem: Problem | None = None
+    size: int = 0
+    """Bytes of body so far."""
+    to_come: int = -1
+    """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
+
+    def __init__(self, relay: Relay, head: Head, began: float) -> None:
+        self._relay = relay
+        self.head = head
+        self.snapshot = head.snapshot
+        self.began = began
+        """Monotonic seconds of its first byte."""
+        self.problem = head.problem
+        self._pieces: list[bytes] = []
+
+    def expect(self, head_bytes: int) -> None:
+        """The head is complete: see whether the body it announces may come."""
+        head = self.head
+        if not head.chunked:
+            self.to_come = head_bytes + (head.content_length or 0)
+        if self.problem is None and head.content_length:
+            self._check_size(head.content_length)
+        if self.problem is not None and head.expects:
+            self.problem.close = True  # the client waits for leave and gets none: its body may come or not
 
     def _check_size(self, size: int) -> None:
+        """See whether `size` bytes of body fit."""
         bounds = self.snapshot.config.requests
         if size > bounds.body_max:
-            raise RequestError(
+            self.problem = RequestError(
                 Kind.REQUEST_TOO_LARGE, f"The request body is larger than {bounds.body_max} bytes.", close=True
             )
-        if size + self._relay.body_bytes - self.size > bounds.bodies_total_max:
-            raise Refused(
+        elif size + self._relay.body_bytes - self.size > bounds.bodies_total_max:
+            self.problem = Refused(
                 Kind.OVERLOADED, "The router holds as many request bodies as it may.", retry_after_s=1.0, close=True
             )
 
@@ -95,10 +160,8 @@ class Received:
         self._pieces.append(piece)
         self.size += len(piece)
         self._relay.body_bytes += len(piece)
-        try:
-            self._check_size(self.size)
-        except Problem as problem:
-            self.problem = problem
+        self._check_size(self.size)
+        if self.problem is not None:
             self.let_go()
 
     def body(self) -> bytes:

@@ -168,11 +168,11 @@ class UpstreamConnection(asyncio.Protocol):
         start, end = 0, head.find(b"\r\n\r\n")
         for _ in range(self._informational):
             start, end = end + 4, head.find(b"\r\n\r\n", end + 4)
-        self.headers = head[start:end].split(b"\r\n")[1:]
         try:
-            self.said = http.scan_answer(self.headers)
+            self.said = http.scan_answer(head[start:end].split(b"\r\n")[1:])
         except RequestError:
             return False
+        self.headers = self.said.passing
         return end >= 0
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,84 +24,24 @@ from router.events import ConfigReloaded, Event, ExchangeEnded, LimitDecided, No
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.events import Attempt, Usage
-
 PAUSE_S = 0.05
 """Between two looks at the queue while lines come: the longest a line waits, and how many share one write."""
 
 BATCH_LINES_MAX = 100
-"""Lines encoded in one go, about 1 ms of work: between two goes the interpreter belongs to the event loop."""
+"""Lines encoded in one go, about 0.15 ms of work: between two goes the interpreter belongs to the event loop."""
 
 LEVELS = {
-    Outcome.OVERLOADED: "warning",
-    Outcome.NO_UPSTREAM: "warning",
-    Outcome.UPSTREAM_ERROR: "warning",
-    Outcome.TIMEOUT: "warning",
-    Outcome.INTERNAL: "error",
+    Outcome.OVERLOADED: b"warning",
+    Outcome.NO_UPSTREAM: b"warning",
+    Outcome.UPSTREAM_ERROR: b"warning",
+    Outcome.TIMEOUT: b"warning",
+    Outcome.INTERNAL: b"error",
 }
 """What an operator should look at; every other outcome is `info`."""
 
+ENCODER = msgspec.json.Encoder()
 
-class AttemptLine(msgspec.Struct, omit_defaults=True):
-    """One try at an upstream, inside an `ExchangeLine`."""
-
-    upstream: str
-    model: str
-    cause: str
-    ms: float
-    credential: int = 0
-    status: int = 0
-    head_ms: float = -1.0
-    connect_ms: float = -1.0
-
-
-class TokensLine(msgspec.Struct, omit_defaults=True):
-    """The usage of an `ExchangeLine`: `input` without what came from or went to a cache, `output` with `reasoning`."""
-
-    input: int
-    output: int
-    cache_read: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-    clamped: bool = False
-
-
-class ExchangeLine(msgspec.Struct, omit_defaults=True, kw_only=True, tag_field="event", tag="exchange"):
-    """The line of one request. What is not known, or is as expected, is absent."""
-
-    ts: str
-    """When it ended, RFC 3339 in UTC."""
-    level: str
-    request_id: str
-    client_request_id: str = ""
-    key: str = ""
-    endpoint: str
-    model: str
-    """The configured route."""
-    requested_model: str = ""
-    """What the client wrote, if that differs."""
-    upstream: str = ""
-    stream: bool
-    status: int
-    outcome: str
-    reason: str = ""
-    ended_by: str
-    phase: str
-    complete: bool
-    attempts: list[AttemptLine] = []
-    duration_ms: float
-    overhead_ms: float
-    ttft_ms: float = -1.0
-    tpot_ms: float = -1.0
-    max_gap_ms: float = -1.0
-    tokens: TokensLine | None = None
-    exact: bool | str
-    """Whether `tokens` is the upstream's own final figure; `unknown` if it reported none."""
-    reserved: int
-    charged: int
-    bytes_in: int
-    bytes_out: int
-    client_retry: bool = False
+COMMA = ord(",")
 
 
 class AccessLog:
@@ -187,7 +128,7 @@ class AccessLog:
 
     def _write_batch(self, batch: list[tuple[float, Event]]) -> None:
         try:
-            self._write(b"".join([_line(event, now) for now, event in batch]))
+            self._write(_lines(batch))
         except Exception:  # noqa: BLE001 - the thread must outlive whatever one batch met, and the count shows it
             self.write_errors += 1
             self._lost += len(batch)
@@ -218,88 +159,49 @@ class _Descriptor:
         self._torn = False
 
 
-def _line(event: Event, now: float) -> bytes:
-    """Return the line of an event; `now` is its wall clock if it carries none."""
-    fields: ExchangeLine | dict[str, Any] = (
-        _exchange(event) if isinstance(event, ExchangeEnded) else _occurrence(event, now)
-    )
-    try:
-        return msgspec.json.encode(fields) + b"\n"
-    except UnicodeEncodeError:
-        # A lone surrogate, which JSON lets a client write into a model name, has no UTF-8; an escape can say it.
-        return json.dumps(msgspec.to_builtins(fields)).encode() + b"\n"
+def _lines(batch: list[tuple[float, Event]]) -> bytes:
+    """Return the lines of some events. HOT: 1.4 us for a request, of which its record takes 0.9 us and its time 0.4 us.
+
+    A copy of each record into a struct made for the log was five times as slow.
+    """
+    lines = bytearray()
+    content: ExchangeEnded | dict[str, Any]
+    for now, event in batch:
+        if type(event) is ExchangeEnded:
+            at, level, content = now, LEVELS.get(event.outcome, b"info"), event
+        else:
+            at, level, content = _occurrence(event, now)
+        second, millisecond = divmod(int(at * 1000.0), 1000)
+        lines += b'{"ts":"%b.%03dZ","level":"%b"' % (_rfc3339(second), millisecond, level)
+        begin = len(lines)
+        try:
+            ENCODER.encode_into(content, lines, begin)
+        except UnicodeEncodeError:
+            # A lone surrogate, which JSON lets a client write into a model name, has no UTF-8; an escape can say it.
+            lines[begin:] = json.dumps(msgspec.to_builtins(content)).encode()
+        lines[begin] = COMMA  # instead of the brace: the line is one object
+        lines += b"\n"
+    return bytes(lines)
 
 
-def _exchange(event: ExchangeEnded) -> ExchangeLine:
-    return ExchangeLine(
-        ts=_rfc3339(event.at),
-        level=LEVELS.get(event.outcome, "info"),
-        request_id=event.request_id,
-        client_request_id=event.client_request_id,
-        key=event.key,
-        endpoint=event.endpoint,
-        model=event.model,
-        requested_model=event.requested_model if event.requested_model != event.model else "",
-        upstream=event.upstream,
-        stream=event.stream,
-        status=event.status,
-        outcome=event.outcome,
-        reason=event.reason,
-        ended_by=event.ended_by,
-        phase=event.phase,
-        complete=event.complete,
-        attempts=[_attempt(it) for it in event.attempts],
-        duration_ms=_ms(event.duration_s),
-        overhead_ms=_ms(event.overhead_s),
-        ttft_ms=_ms(event.ttft_s),
-        tpot_ms=_ms(event.tpot_s),
-        max_gap_ms=_ms(event.max_gap_s),
-        tokens=_tokens(event.usage) if event.usage else None,
-        exact=event.exact if event.usage else "unknown",
-        reserved=event.reserved_tokens,
-        charged=event.charged_tokens,
-        bytes_in=event.request_bytes,
-        bytes_out=event.response_bytes,
-        client_retry=event.client_retry,
-    )
-
-
-def _attempt(attempt: Attempt) -> AttemptLine:
-    return AttemptLine(
-        upstream=attempt.upstream,
-        model=attempt.model,
-        cause=attempt.cause,
-        ms=_ms(attempt.duration_s),
-        credential=attempt.credential,
-        status=attempt.status,
-        head_ms=_ms(attempt.head_s),
-        connect_ms=_ms(attempt.connect_s),
-    )
-
-
-def _tokens(usage: Usage) -> TokensLine:
-    return TokensLine(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning, usage.clamped)
-
-
-def _occurrence(event: Event, now: float) -> dict[str, Any]:
-    """Return the line of an event that is not a request: its own fields, without the empty ones."""
+def _occurrence(event: Event, now: float) -> tuple[float, bytes, dict[str, Any]]:
+    """Return time, level and content of an event that is not a request: its own fields, without the empty ones."""
     if isinstance(event, Notice):
-        level = event.level
+        level = event.level.encode()
     elif isinstance(event, ConfigReloaded):
-        level = "error" if event.result == "rejected" else "info"
+        level = b"error" if event.result == "rejected" else b"info"
     else:
-        level = "info" if isinstance(event, UpstreamRestored) else "warning"
-    fields = msgspec.to_builtins(event)
+        level = b"info" if isinstance(event, UpstreamRestored) else b"warning"
+    fields: dict[str, Any] = msgspec.to_builtins(event)
     if "for_s" in fields:
         fields["for_s"] = round(fields["for_s"], 3)
-    line = {"event": fields.pop("event"), "ts": _rfc3339(fields.pop("at", now)), "level": level}
-    return line | {name: value for name, value in fields.items() if value not in ("", ())}
+    at = fields.pop("at", now)
+    # A notice says its level in the same place as every other line.
+    fields.pop("level", None)
+    return at, level, {name: value for name, value in fields.items() if value not in ("", ())}
 
 
-def _ms(seconds: float) -> float:
-    """Return milliseconds to the microsecond; -1, for what did not happen, stays -1."""
-    return round(seconds * 1000.0, 3) if seconds >= 0 else -1.0
-
-
-def _rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@lru_cache(maxsize=2)
+def _rfc3339(second: int) -> bytes:
+    """Return a second since the epoch in UTC, for a fraction and `Z` to follow; many lines share one second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()

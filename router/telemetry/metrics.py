@@ -193,7 +193,7 @@ class Metrics:
             self._reload_ok_at = event.at if self._reload_ok else self._reload_ok_at
 
     def _exchange_ended(self, event: ExchangeEnded) -> None:
-        """Count a request. HOT: 1.8 us for a stream that one upstream answered."""
+        """Count a request. HOT: 1.7 us for a stream that one upstream answered, 1.3 us for a plain answer."""
         key = (event.model, event.upstream, event.endpoint, event.stream, event.outcome, event.status)
         row = self._rows.get(key) or self._open_row(key, event)
         row.requests[0] += 1.0
@@ -203,10 +203,10 @@ class Metrics:
         if event.upstream:
             self._answered(row, event)
         attempts = event.attempts
-        if len(attempts) == 1 and attempts[0].cause == "ok" and attempts[0].upstream == event.upstream:
+        if len(attempts) == 1 and (only := attempts[0]).cause == "ok" and only.upstream == event.upstream:
             row.ok[0] += 1.0
-            if attempts[0].head_s >= 0:
-                observe(row.attempt_duration, specs.ATTEMPT_DURATION.bounds, attempts[0].head_s)
+            if only.head_s >= 0.0:
+                observe(row.attempt_duration, specs.ATTEMPT_DURATION.bounds, only.head_s)
         elif attempts:
             self._attempted(event.model, attempts)
         if event.client_retry:
@@ -225,19 +225,23 @@ class Metrics:
 
     def _answered(self, row: _Row, event: ExchangeEnded) -> None:
         """Count what only an upstream's answer has: tokens and their timing."""
-        if event.ttft_s >= 0:
+        if event.ttft_s >= 0.0:
             observe(row.ttft, specs.TTFT.bounds, event.ttft_s)
-        if event.tpot_s >= 0:
+        if event.tpot_s >= 0.0:
             observe(row.tpot, specs.TPOT.bounds, event.tpot_s)
-        if event.max_gap_s >= 0:
+        if event.max_gap_s >= 0.0:
             observe(row.gap, specs.MAX_GAP.bounds, event.max_gap_s)
         usage = event.usage
         if usage is not None:
             row.input[0] += usage.input
-            row.input_cached[0] += usage.cache_read
-            row.input_cache_write[0] += usage.cache_write
             row.output[0] += usage.output - usage.reasoning
-            row.output_reasoning[0] += usage.reasoning
+            # Mostly zero, and looking is a third of adding.
+            if usage.cache_read:
+                row.input_cached[0] += usage.cache_read
+            if usage.cache_write:
+                row.input_cache_write[0] += usage.cache_write
+            if usage.reasoning:
+                row.output_reasoning[0] += usage.reasoning
         elif event.outcome is Outcome.OK:
             row.usage_missing[0] += 1.0
 
@@ -248,7 +252,7 @@ class Metrics:
         for attempt in attempts:
             upstream = self._upstream(attempt.upstream)
             self._family[specs.ATTEMPTS].add(upstream, attempt.cause)
-            if attempt.head_s >= 0:
+            if attempt.head_s >= 0.0:
                 cell = self._family[specs.ATTEMPT_DURATION].cell(upstream)
                 observe(cell, specs.ATTEMPT_DURATION.bounds, attempt.head_s)
             if previous is not None:

@@ -186,14 +186,10 @@ class _Answer:
         duration_s = time.monotonic() - self._began
         outcome = Outcome.OK if status < 400 else Outcome.CLIENT_ERROR if status < 500 else Outcome.INTERNAL
         return ExchangeEnded(
-            at=time.time(),
             request_id=self._request_id,
-            client_request_id="",
             endpoint=self._endpoint,
             key=self.key,
             model="_unknown",
-            requested_model="_unknown",
-            upstream="",
             stream=False,
             status=status,
             outcome=outcome,
@@ -201,19 +197,9 @@ class _Answer:
             ended_by=Side.ROUTER,
             phase=Phase.ENDING,
             complete=True,
-            attempts=(),
             duration_s=duration_s,
             overhead_s=duration_s,
-            ttft_s=-1.0,
-            tpot_s=-1.0,
-            max_gap_s=-1.0,
-            usage=None,
-            exact=False,
-            reserved_tokens=0,
-            charged_tokens=0,
-            request_bytes=0,
             response_bytes=size,
-            client_retry=False,
         )
 
 

@@ -58,7 +58,8 @@ def policy(
 
 def head_lines(headers: Pairs, made: RequestPolicy | None = None) -> list[bytes]:
     """The lines of the head that goes upstream, after checking that it is one whole head."""
-    head = (made or policy()).head(b"/v1/chat/completions?a=b", raw(headers), 1024)
+    made = made or policy()
+    head = made.head(b"/v1/chat/completions?a=b", made.lines(raw(headers)), 1024)
     assert head.endswith(b"\r\n\r\n")
     return head[:-4].split(b"\r\n")
 
@@ -235,7 +236,7 @@ def test_a_broken_line_cannot_split_a_head(line: bytes) -> None:
                 reader(broken)
             assert caught.value.kind is Kind.MALFORMED_HTTP
         with pytest.raises(RequestError):
-            policy().head(b"/", broken, 0)
+            policy().lines(broken)
 
 
 def test_white_space_around_values_does_not_count() -> None:
