@@ -1,6 +1,7 @@
 """Frozen records of what happened. `relay`, `web` and `app` emit them, `telemetry` consumes them.
 
-They are msgspec structs because one is built per request on the hot path: 0.3 us against 2 us for a frozen dataclass.
+They are msgspec structs because one is built per request on the hot path: 1.2 us for the fields of `ExchangeEnded`
+against 4 us for a frozen dataclass.
 
 `ExchangeEnded` is also the line of the access log, encoded as it stands: order and `name` of its fields are how it
 reads, and a field at its default is left out. `omit_defaults` knows a default by identity, so the time of what did not

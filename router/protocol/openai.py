@@ -111,7 +111,9 @@ def plain_content(event: bytes) -> bool:
     usage = event.rfind(b'"usage"')
     if usage >= 0 and (not event.startswith(_COLON_NULL, usage + 7) or event.rfind(b'"usage"', 0, usage) >= 0):
         return False
-    return event.rfind(b'"error"') < 0 and event[:5] == b"data:" and sse.is_one_line(event)
+    if event.rfind(b'"error"') >= 0 or event[:5] != b"data:":
+        return False
+    return (event.find(b"\n") == len(event) - 2 and event[-1] == 10 and 13 not in event) or sse.is_one_line(event)
 
 
 def read_event(event: bytes) -> tuple[Meaning, dict[str, Any] | None]:

@@ -91,16 +91,16 @@ class WholeAnswer:
         self._flowing = False
 
     def read(self, connection: UpstreamConnection) -> None:
-        pieces = connection.body
-        if pieces:
-            self._take(connection, pieces)
-            connection.body = []
+        self._exchange.last_read_at = time.monotonic()
+        if connection.body:
+            self._take(connection.body)
+            connection.body.clear()
         if connection.complete:
             self._end(connection)
         elif self._size > HELD_MAX and not self._flowing and not self._wanted_stream:
             self._flow(connection)
 
-    def _take(self, connection: UpstreamConnection, pieces: list[bytes]) -> None:
+    def _take(self, pieces: list[bytes]) -> None:
         self._size += sum(map(len, pieces))
         if self._flowing:
             for piece in pieces:
@@ -167,10 +167,11 @@ class ErrorAnswer:
         self._size = 0
 
     def read(self, connection: UpstreamConnection) -> None:
+        self._exchange.last_read_at = time.monotonic()
         for piece in connection.body:
             self._size += len(piece)
             self._pieces.append(piece)
-        connection.body = []
+        connection.body.clear()
         if connection.complete or self._size > ERROR_MAX:
             self._fail(connection)
 

@@ -253,21 +253,11 @@ class Exchange:
 
     # the upstream's side
 
-    def upstream_read(self, connection: UpstreamConnection) -> None:
-        """The head of an answer is known, and something came."""
-        self.last_read_at = time.monotonic()
-        try:
-            if self._answer is None:
-                self._answer_begins(connection)
-            else:
-                self._answer.read(connection)
-        except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not leak its leases)
-            self._bug(error)
-
-    def _answer_begins(self, connection: UpstreamConnection) -> None:
+    def upstream_answers(self, connection: UpstreamConnection) -> None:
+        """The head of an answer has come: decide what reads the rest."""
         attempt = self.attempt
         assert attempt is not None
-        attempt.head = self.last_read_at
+        self.last_read_at = attempt.head = time.monotonic()
         attempt.status = connection.status
         begun = answer.begin(self, attempt, connection)
         if isinstance(begun, Failure):
@@ -275,9 +265,13 @@ class Exchange:
             return
         self.phase = Phase.HOLDING
         self._answer = begun
-        begun.read(connection)
-        if self.attempt is attempt and self.phase is not Phase.SETTLED:
+        connection.reader = begun.read
+        if not connection.complete:
             self._watch(self.last_read_at)
+
+    def upstream_puzzled(self, connection: UpstreamConnection, error: Exception) -> None:
+        """Our own code failed on what the upstream sent."""
+        self._bug(error)
 
     def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
         """The answer will not become complete."""

@@ -117,8 +117,16 @@ class Reply:
         self._raw(b"".join(parts))
 
     def write(self, data: bytes) -> None:
-        """Pass bytes of the body on, framed. HOT: once per chunk."""
-        self._raw(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        """Pass bytes of the body on, framed."""
+        self.pass_on(data, time.monotonic())
+
+    def pass_on(self, data: bytes, now: float) -> None:
+        """The same, at a time that is known. HOT: once per chunk."""
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._transport.write(data)
+        self.bytes_out += len(data)
+        self.last_write_at = now
 
     def end(self) -> None:
         """The body is whole: say so in the framing."""

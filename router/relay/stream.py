@@ -33,6 +33,7 @@ class StreamAnswer:
 
     __slots__ = (
         "_attempt",
+        "_between",
         "_choices",
         "_exchange",
         "_finished",
@@ -42,6 +43,7 @@ class StreamAnswer:
         "_opaque",
         "_reader",
         "_relaying",
+        "_reply",
         "_said_error",
         "_usage",
         "contents",
@@ -53,12 +55,15 @@ class StreamAnswer:
     def __init__(self, exchange: Exchange, attempt: Attempt) -> None:
         self.streams = True
         self._exchange = exchange
+        self._reply = exchange.reply
         self._attempt = attempt
         self._reader = EventReader()
         self._headers: Headers = []
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._relaying = False
+        self._between = False
+        """Everything relayed so far were whole events."""
         assert exchange.chat is not None
         self._choices = exchange.chat.n
         self._finished = 0
@@ -74,17 +79,25 @@ class StreamAnswer:
         self.max_gap_s = 0.0
 
     def read(self, connection: UpstreamConnection) -> None:
+        """Take what has come. HOT: once per chunk, and most chunks are one event of plain content."""
+        now = self._exchange.last_read_at = time.monotonic()
         pieces = connection.body
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            connection.body = []
-            now = time.monotonic()
+            pieces.clear()
             if not self._relaying:
                 self._headers = connection.headers
                 if self._hold(data, now):
                     return
-            elif self._relay(data, now):
-                return
+            else:
+                if now - self.last_content_at > self.max_gap_s:
+                    self.max_gap_s = now - self.last_content_at
+                self.last_content_at = now
+                if self._between and openai.plain_content(data):
+                    self.contents += 1
+                    self._reply.pass_on(data, now)
+                elif self._pass(self._reader.feed(data)):
+                    return
         if connection.complete:
             self._upstream_ended()
 
@@ -118,22 +131,10 @@ class StreamAnswer:
         self.last_content_at = now
         held, self._held = self._held, []
         if held:
-            self._exchange.reply.write(b"".join(held))
+            self._reply.write(b"".join(held))
         return self._pass(events)
 
     # relay
-
-    def _relay(self, data: bytes, now: float) -> bool:
-        """Pass on what came after the commit. HOT: once per chunk. Returns whether the answer ended here."""
-        gap = now - self.last_content_at
-        self.max_gap_s = max(self.max_gap_s, gap)
-        self.last_content_at = now
-        reader = self._reader
-        if reader.between_events and openai.plain_content(data):
-            self.contents += 1
-            self._exchange.reply.write(data)
-            return False
-        return self._pass(reader.feed(data))
 
     def _pass(self, events: list[bytes]) -> bool:
         """Relay whole events but those the client did not ask for. Returns whether the stream ended with them."""
@@ -158,11 +159,12 @@ class StreamAnswer:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
             if not self._hidden(facts):
                 passed.append(event)
+        self._between = self._reader.between_events
         if not ended and (self._opaque or self._reader.oversized):
             self._opaque = True
             passed.append(self._reader.flush())
         if passed:
-            self._exchange.reply.write(b"".join(passed))
+            self._reply.write(b"".join(passed))
         if ended:
             self._end()
         return ended
@@ -191,7 +193,7 @@ class StreamAnswer:
         if not self._opaque and self._reader.rest:
             meaning, _ = openai.read_event(self._reader.flush())
             if meaning & Meaning.DONE:
-                self._exchange.reply.write(openai.DONE)
+                self._reply.write(openai.DONE)
                 self._end()
                 return
         if not self.ended_without_saying():
@@ -201,7 +203,7 @@ class StreamAnswer:
         """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
         if not self._relaying or self._opaque or self._finished < self._choices or self._said_error is not None:
             return False
-        self._exchange.reply.write(openai.DONE)
+        self._reply.write(openai.DONE)
         self._end()
         return True
 

@@ -11,13 +11,16 @@ import contextlib
 import socket
 import ssl
 import time
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from router.errors import RequestError
 from router.policy.outcomes import Cause
 from router.protocol import http
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANSWER_HEAD_MAX = 64 * 1024
 """Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
@@ -34,11 +37,14 @@ ADDRESSES_KEPT_S = 300.0
 class Owner(Protocol):
     """Who sent a request on a connection and wants its answer."""
 
-    def upstream_read(self, connection: UpstreamConnection) -> None:
-        """`status` is known; `body` holds new bytes or `complete` has become true. Called once per read."""
+    def upstream_answers(self, connection: UpstreamConnection) -> None:
+        """The head of the answer is known. Sets `connection.reader`, unless the head was enough."""
 
     def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
         """The answer will not become complete. The connection is closed."""
+
+    def upstream_puzzled(self, connection: UpstreamConnection, error: Exception) -> None:
+        """Our own code failed on what the upstream sent."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -55,7 +61,10 @@ class UpstreamConnection(asyncio.Protocol):
         "complete",
         "headers",
         "idle_since",
+        "_cut",
         "linger",
+        "on_body",
+        "reader",
         "owner",
         "reused",
         "said",
@@ -66,6 +75,11 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self.owner: Owner | None = None
+        self.reader: Callable[[UpstreamConnection], None] | None = None
+        """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
+        self.body: list[bytes] = []
+        """Pieces that the reader has not taken yet; it clears what it takes."""
+        self.on_body = self.body.append  # llhttp gives each piece straight to the list: no frame of ours per chunk
         self.linger: asyncio.TimerHandle | None = None
         self.reused = False
         self.idle_since = 0.0
@@ -78,12 +92,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.headers: http.Headers = []
         self.said: http.Answered | None = None
         """What the head says; None before it is complete."""
-        self.body: list[bytes] = []
-        """Pieces that the owner has not taken yet."""
+        self.body.clear()
         self.complete = False
         self._head = b""
         """What has come of a head that is not complete."""
         self._broken = False
+        self._cut = -1
+        """How many pieces of `body` belong to the answer, if anything came behind it."""
         self._reusable = False
         self._informational = 0
         """Heads before the final one."""
@@ -91,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
+        self.reader = None
         self.transport.writelines(parts)
 
     def close(self) -> None:
@@ -136,30 +152,48 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        owner = self.owner
-        if owner is None and self.linger is None:
-            self.close()  # an idle peer that speaks is out of step: its next answer could be somebody else's
-            return
-        if not self.status:
+        if self.said is None:
             self._head += data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             self._broken = not self.complete  # what came before the nonsense is an answer, or a part of one
-        if (self.status and self.said is None and not self._read_head()) or (self._broken and not self.status):
-            self._lost(Cause.PROTOCOL)
-            return
+        if self._cut >= 0:
+            del self.body[self._cut :]
+        owner = self.owner
         if owner is None:
-            self.body.clear()
-            if self.complete:
-                self._keep_or_close()
-        elif self.status:
-            owner.upstream_read(self)
-            if self._broken and self.owner is owner:
-                self._lost(Cause.PROTOCOL)
-        elif len(self._head) > ANSWER_HEAD_MAX:
+            self._unasked()
+            return
+        if self.said is None and not self._head_complete(owner):
+            return
+        try:
+            if self.reader is not None:
+                self.reader(self)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
+            owner.upstream_puzzled(self, error)
+        if self._broken and self.owner is owner:
             self._lost(Cause.PROTOCOL)
+
+    def _unasked(self) -> None:
+        """Bytes that nobody waits for: the end of an answer, or a peer out of step."""
+        self.body.clear()
+        if self.linger is None:
+            self.close()  # its next answer could be somebody else's
+        elif self.complete:
+            self._keep_or_close()
+
+    def _head_complete(self, owner: Owner) -> bool:
+        """See whether the head has come, and let the owner decide what reads the rest."""
+        if self.status and self._read_head():
+            try:
+                owner.upstream_answers(self)
+            except Exception as error:  # noqa: BLE001 - as above
+                owner.upstream_puzzled(self, error)
+            return self.owner is owner
+        if self.status or self._broken or len(self._head) > ANSWER_HEAD_MAX:
+            self._lost(Cause.PROTOCOL)
+        return False
 
     def _read_head(self) -> bool:
         """Take the final head apart, if it is one; informational heads before it are not for us (RFC 9110 15.2)."""
@@ -181,7 +215,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self.said is not None and self.said.until_close and not self.complete and exc is None:
             self.complete = True  # RFC 9112 section 6.3: without a length the body ends with the connection
-            self.owner.upstream_read(self)
+            if self.reader is not None:
+                self.reader(self)
         elif self.status:
             self._lost(Cause.TRUNCATED)
         else:
@@ -196,8 +231,9 @@ class UpstreamConnection(asyncio.Protocol):
     # llhttp's side
 
     def on_message_begin(self) -> None:
-        if self.complete:
-            self._reusable = False  # bytes behind the answer: never let them meet another request
+        if self.complete:  # bytes behind the answer: never let them meet another request
+            self._reusable = False
+            self._cut = len(self.body)
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -206,10 +242,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = self._parser.should_keep_alive() and not self.complete
         if not self.complete:
             self.status = status
-
-    def on_body(self, body: bytes) -> None:
-        if not self.complete:
-            self.body.append(body)
 
     def on_message_complete(self) -> None:
         if self.status:

@@ -15,18 +15,14 @@ def attempt(upstream: str = "openai", cause: str = "ok", **changes: Any) -> Atte
 def ended(**changes: Any) -> ExchangeEnded:
     """A stream that `openai` answered at the first attempt, except for `changes`."""
     usual: dict[str, Any] = {
-        "at": 1_700_000_000.25,
         "request_id": "req_1",
-        "client_request_id": "",
         "endpoint": "chat",
         "key": "team",
         "model": "gpt",
-        "requested_model": "gpt",
         "upstream": "openai",
         "stream": True,
         "status": 200,
         "outcome": Outcome.OK,
-        "reason": "",
         "ended_by": Side.UPSTREAM,
         "phase": Phase.RELAYING,
         "complete": True,
@@ -42,6 +38,5 @@ def ended(**changes: Any) -> ExchangeEnded:
         "charged_tokens": 57,
         "request_bytes": 1000,
         "response_bytes": 4000,
-        "client_retry": False,
     }
     return ExchangeEnded(**(usual | changes))

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from router.events import (
+    NEVER,
     ConfigReloaded,
     Event,
+    ExchangeEnded,
     LimitDecided,
     Notice,
     Outcome,
+    Phase,
+    Side,
     UpstreamCooled,
     UpstreamEjected,
     UpstreamRestored,
@@ -74,9 +78,9 @@ def test_a_request_is_one_readable_line() -> None:
     attempts = (attempt(cause="connect", duration_s=0.25, connect_s=0.25), attempt("azure", head_s=0.3, credential=1))
     assert lines_of(ended(requested_model="gpt-latest", upstream="azure", attempts=attempts)) == [
         {
-            "event": "exchange",
-            "ts": "2023-11-14T22:13:20.250Z",
+            "ts": "2023-11-14T22:13:20.500Z",
             "level": "info",
+            "event": "exchange",
             "request_id": "req_1",
             "key": "team",
             "endpoint": "chat",
@@ -90,15 +94,15 @@ def test_a_request_is_one_readable_line() -> None:
             "phase": "relaying",
             "complete": True,
             "attempts": [
-                {"upstream": "openai", "model": "gpt-up", "cause": "connect", "ms": 250.0, "connect_ms": 250.0},
-                {"upstream": "azure", "model": "gpt-up", "cause": "ok", "ms": 1400.0, "status": 200,
-                 "head_ms": 300.0, "credential": 1},
+                {"upstream": "openai", "model": "gpt-up", "cause": "connect", "duration_s": 0.25, "connect_s": 0.25},
+                {"upstream": "azure", "model": "gpt-up", "cause": "ok", "credential": 1, "status": 200,
+                 "duration_s": 1.4, "head_s": 0.3},
             ],
-            "duration_ms": 1500.0,
-            "overhead_ms": 0.4,
-            "ttft_ms": 500.0,
-            "tpot_ms": 20.0,
-            "max_gap_ms": 62.5,
+            "duration_s": 1.5,
+            "overhead_s": 0.0004,
+            "ttft_s": 0.5,
+            "tpot_s": 0.02,
+            "max_gap_s": 0.0625,
             "tokens": {"input": 10, "cache_read": 5, "cache_write": 2, "output": 40, "reasoning": 16},
             "exact": True,
             "reserved": 100,
@@ -110,13 +114,54 @@ def test_a_request_is_one_readable_line() -> None:
 
 
 def test_what_is_not_known_is_absent() -> None:
-    """Markers for `did not happen` never reach the log, and missing usage is `unknown`, not zero."""
-    (line,) = lines_of(
-        ended(upstream="", key="", attempts=(), usage=None, ttft_s=-1.0, tpot_s=-1.0, max_gap_s=-1.0, exact=False)
+    """What did not happen, is empty or is as expected takes no room; missing usage is no usage, not zero."""
+    refused = ExchangeEnded(
+        request_id="req_1",
+        endpoint="chat",
+        model="gpt",
+        stream=True,
+        status=429,
+        outcome=Outcome.RATE_LIMITED,
+        ended_by=Side.ROUTER,
+        phase=Phase.PICKING,
+        complete=True,
+        duration_s=0.5,
+        overhead_s=0.25,
     )
-    absent = {"upstream", "key", "attempts", "tokens", "ttft_ms", "tpot_ms", "max_gap_ms", "requested_model", "reason"}
-    assert not absent & line.keys()
-    assert line["exact"] == "unknown"
+    assert lines_of(refused) == [
+        {
+            "ts": "2023-11-14T22:13:20.500Z",
+            "level": "info",
+            "event": "exchange",
+            "request_id": "req_1",
+            "endpoint": "chat",
+            "model": "gpt",
+            "stream": True,
+            "status": 429,
+            "outcome": "rate_limited",
+            "ended_by": "router",
+            "phase": "picking",
+            "complete": True,
+            "duration_s": 0.5,
+            "overhead_s": 0.25,
+        }
+    ]
+
+
+def test_what_is_given_as_nothing_is_absent_too() -> None:
+    """It is the value that is left out: an event built with every field gives the same line as one without them."""
+    nothing = ended(
+        client_request_id="", key="", requested_model="", upstream="", reason="", ttft_s=NEVER, tpot_s=NEVER,
+        max_gap_s=NEVER, usage=None, exact=False, reserved_tokens=0, charged_tokens=0, request_bytes=0,
+        response_bytes=0, client_retry=False,
+        attempts=(attempt(credential=0, status=0, head_s=NEVER, connect_s=NEVER),),
+    )  # fmt: skip
+    (line,) = lines_of(nothing)
+    assert list(line) == [
+        "ts", "level", "event", "request_id", "endpoint", "model", "stream", "status", "outcome", "ended_by", "phase",
+        "complete", "attempts", "duration_s", "overhead_s",
+    ]  # fmt: skip
+    assert [list(it) for it in line["attempts"]] == [["upstream", "model", "cause", "duration_s"]]
 
 
 def test_zero_tokens_are_a_figure() -> None:
@@ -124,6 +169,44 @@ def test_zero_tokens_are_a_figure() -> None:
     (line,) = lines_of(ended(usage=Usage(), exact=True))
     assert line["tokens"] == {"input": 0, "output": 0}
     assert line["exact"] is True
+
+
+@pytest.mark.parametrize(
+    ("now", "ts"),
+    [
+        (1_700_000_000.0, "2023-11-14T22:13:20.000Z"),
+        (1_700_000_000.929, "2023-11-14T22:13:20.929Z"),
+        (1_700_000_000.9999, "2023-11-14T22:13:20.999Z"),
+        (1_700_006_400.007, "2023-11-15T00:00:00.007Z"),
+    ],
+)
+def test_a_line_says_when(now: float, ts: str) -> None:
+    """The time is that of the event, in UTC, to the millisecond, cut off and never rounded into the next second."""
+    written: list[bytes] = []
+    log = AccessLog(written.append, queue_max=2, clock=lambda: now)
+    log.emit(ended())
+    log.start()
+    log.close(10)
+    assert json.loads(b"".join(written))["ts"] == ts
+
+
+def test_time_may_go_back_between_lines() -> None:
+    """Each line has its own time, also where the clock was set back, or an event brings an earlier time with it."""
+    times = [1_700_000_000.25, 1_700_000_059.5, 1_699_999_999.75, 1_700_000_000.0]
+    clock = iter(times)
+    written: list[bytes] = []
+    log = AccessLog(written.append, queue_max=10, clock=lambda: next(clock))
+    for _ in times[:-1]:
+        log.emit(ended())
+    log.emit(Notice(1_700_000_001.0, "info", "started"))
+    log.start()
+    log.close(10)
+    assert [json.loads(line)["ts"][14:] for line in b"".join(written).splitlines()] == [
+        "13:20.250Z",
+        "14:19.500Z",
+        "13:19.750Z",
+        "13:21.000Z",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +257,15 @@ def test_a_refusal_is_said_once() -> None:
 def test_no_text_breaks_a_line(text: str) -> None:
     """Whatever a client writes into a name stays inside one line of valid JSON and can be read back."""
     assert [it["requested_model"] for it in lines_of(ended(requested_model=text))] == [text]
+
+
+def test_a_name_without_utf8_changes_nothing_else() -> None:
+    """A lone surrogate is written as an escape; its line says all that others say, and its neighbours are whole."""
+    before, line, after = lines_of(ended(), ended(requested_model="\ud800"), ended())
+    assert before == after
+    assert line == before | {"requested_model": "\ud800"}
+    assert list(line)[:3] == ["ts", "level", "event"]
+    assert [it["message"] for it in lines_of(Notice(1.0, "error", "\udfff"))] == ["\udfff"]
 
 
 def test_lines_keep_their_order_across_batches() -> None:

@@ -1,0 +1,513 @@
+"""What clients do: leave, dawdle, pipeline, send too much (RELIABILITY 6.5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from router.events import Outcome, Side, UpstreamEjected
+from tests.harness import chat
+from tests.harness.client import Client, Ending, post
+from tests.harness.upstream import (
+    Script,
+    Turn,
+    chunks,
+    head,
+    json_answer,
+    last_chunk,
+    play,
+    send,
+    sse_head,
+    sse_stream,
+    stall,
+    wait_for,
+)
+from tests.harness.waiting import until
+
+if TYPE_CHECKING:
+    from tests.harness.router import RunningRouter
+    from tests.harness.upstream import ScriptedUpstream
+    from tests.relay.conftest import StartRouter
+
+MIB = 1 << 20
+HALF_A_BODY = send(head(200, chat.CONTENT_TYPE_JSON, "content-length: 5000") + b'{"choices":[')
+STATES: dict[str, tuple[bool, Script, str]] = {
+    "waiting": (False, stall(), ""),
+    "waiting_for_a_stream": (True, stall(), ""),
+    "half_a_head": (False, play(send(b"HTTP/1.1 200 OK\r\nx-a"), stall()), ""),
+    "half_a_body": (False, play(HALF_A_BODY, stall()), ""),
+    "holding": (True, play(sse_head(), chunks(chat.role()), stall()), ""),
+    "relaying": (True, play(sse_head(), chunks(chat.role(), chat.token("Hel")), stall()), "Hel"),
+}
+leaving = pytest.mark.parametrize(("stream", "script", "seen"), STATES.values(), ids=STATES)
+
+
+@leaving
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_client_that_leaves_ends_its_exchange(
+    router: StartRouter,
+    first: ScriptedUpstream,
+    second: ScriptedUpstream,
+    *,
+    stream: bool,
+    script: Script,
+    seen: str,
+    how: str,
+) -> None:
+    """Whatever the exchange is doing: the upstream's connection closes at once, nobody is blamed, nothing is held."""
+    first.always(script)
+    running = await router(first, second, defaults={"ejection": {"consecutive": 1}})
+    client = await running.open(chat.request(stream=stream))
+    received = await first.asked()
+    if seen:
+        await client.head()
+        await client.until(seen.encode())
+    if how == "fin":
+        await client.leave()
+    else:
+        client.reset()
+    await received.left()
+    record = await running.record()
+    assert (record.outcome, record.ended_by, record.complete) == (Outcome.CLIENT_GONE, Side.CLIENT, False)
+    assert record.status == (200 if seen else 499)
+    assert running.in_flight() == 0
+    assert second.received == []
+    assert not [event for event in running.events if isinstance(event, UpstreamEjected)]
+
+
+async def test_a_client_that_leaves_while_we_connect(
+    router: StartRouter, second: ScriptedUpstream, black_hole: str
+) -> None:
+    """Connecting stops with the client: no other member is asked, nobody is blamed."""
+    running = await router(black_hole, second, defaults={"ejection": {"consecutive": 1}})
+    client = await running.open()
+    await until(running.in_flight, "a lease")
+    client.reset()
+    record = await running.record()
+    assert (record.outcome, running.causes(), record.charged_tokens) == (
+        Outcome.CLIENT_GONE,
+        [("first", "client_gone")],
+        0,
+    )
+    assert second.received == []
+    assert not [event for event in running.events if isinstance(event, UpstreamEjected)]
+
+
+async def test_a_client_that_leaves_while_held_open_by_heartbeats(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Committed to heartbeats but without content: leaving closes the upstream just so."""
+    first.always(play(sse_head(), stall()))
+    running = await router(first, defaults={"streams": {"hold": "20ms", "heartbeat": "20ms"}})
+    client = await running.open(chat.request(stream=True))
+    await client.head()
+    await client.until(chat.HEARTBEAT)
+    client.reset()
+    await first.received[0].left()
+    assert (await running.record()).outcome is Outcome.CLIENT_GONE
+
+
+async def test_a_client_that_leaves_while_sending_reaches_nobody(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Half a request is never forwarded and leaves nothing behind."""
+    running = await router(first)
+    for request in (post(chat.request(user="x" * 100_000))[:50_000], post(chat.request())[:30]):
+        client = await running.connect()
+        await client.send(request)
+        client.reset()
+    assert (await running.post()).status == 200
+    assert len(first.received) == 1
+    await running.rest()
+
+
+async def test_a_half_closed_client_is_gone(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client that says it will send no more counts as gone: its exchange ends (RELIABILITY C20)."""
+    first.always(stall())
+    running = await router(first)
+    client = await running.open()
+    received = await first.asked()
+    client.half_close()
+    await received.left()
+    assert (await running.record()).outcome is Outcome.CLIENT_GONE
+
+
+async def flood(turn: Turn) -> None:
+    """Sixty-four megabytes of content, as fast as they are taken."""
+    for _ in range(1024):
+        await turn.chunk(chat.token("x" * 65_000))
+
+
+async def test_a_client_that_never_reads_stops_the_upstream(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Back-pressure reaches the upstream after a few megabytes; then the write deadline ends both sides."""
+    first.always(play(sse_head(), flood))
+    running = await router(first, requests={"write_timeout": "300ms"})
+    client = await running.open(chat.request(stream=True), receive_buffer=8192)
+    client.stop_reading()
+    received = await first.asked()
+    await received.left()
+    assert first.sent_bytes < 16 * MIB
+    record = await running.record()
+    assert (record.outcome, record.ended_by, record.complete) == (Outcome.CLIENT_GONE, Side.CLIENT, False)
+    await running.rest()
+
+
+async def test_a_client_that_never_reads_a_whole_answer_is_ended(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The write deadline holds for answers that are not streams, too."""
+    first.always(json_answer(b'{"choices":["' + b"x" * 30 * MIB + b'"]}'))
+    running = await router(first, requests={"write_timeout": "300ms"})
+    client = await running.open(receive_buffer=8192)
+    client.stop_reading()
+    record = await running.record()
+    assert (record.outcome, record.complete) == (Outcome.CLIENT_GONE, False)
+    await running.rest()
+
+
+async def test_a_slow_reader_gets_everything(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client that pauses again and again loses nothing, and its pauses are not the upstream's silence."""
+    events = (chat.role(), *(chat.token(f"{number:06}" + "x" * 60_000) for number in range(200)), chat.finish())
+    first.always(sse_stream(*events))
+    running = await router(first)
+    client = await running.open(chat.request(stream=True), receive_buffer=8192)
+    await client.head()
+    while await client.piece():
+        client.stop_reading()
+        await asyncio.sleep(0.001)
+        client.go_on_reading()
+    assert client.current is not None
+    assert client.current.body == b"".join((*events, chat.DONE))
+    assert client.current.ending is Ending.CLEAN
+
+
+async def test_a_paused_client_is_not_a_silent_upstream(router: StartRouter, first: ScriptedUpstream) -> None:
+    """While the client does not read, the upstream's idle deadline does not run: it is we who do not listen."""
+    first.always(play(sse_head(), flood, chunks(chat.finish(), chat.DONE), last_chunk()))
+    running = await router(first, model={"timeouts": {"idle": "150ms"}}, requests={"write_timeout": "2s"})
+    client = await running.open(chat.request(stream=True), receive_buffer=8192)
+    client.stop_reading()
+    stalled = asyncio.get_running_loop().time() + 0.5
+    await until(lambda: asyncio.get_running_loop().time() > stalled)
+    client.go_on_reading()
+    await client.head()
+    answer = await client.rest()
+    assert answer.ending is Ending.CLEAN
+    assert answer.body.endswith(chat.finish() + chat.DONE)
+
+
+async def test_pipelined_requests_are_answered_in_order(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Requests sent in one packet are served one after another, each with a record of its own."""
+
+    async def echo(turn: Turn) -> None:
+        await json_answer(b'{"choices":["%b"]}' % turn.request.json["user"].encode())(turn)
+
+    first.always(echo)
+    running = await router(first)
+    client = await running.connect()
+    await client.send(b"".join(post(chat.request(user=f"u{number}")) for number in range(5)))
+    answers = [await client.answer() for _ in range(5)]
+    assert [answer.json["choices"] for answer in answers] == [[f"u{number}"] for number in range(5)]
+    assert len({answer.header("x-request-id") for answer in answers}) == 5
+    await running.record(5)
+
+
+async def test_a_request_behind_a_stream_waits_for_its_end(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A request pipelined behind a stream is not begun before the stream has ended."""
+    go_on = asyncio.Event()
+    first.then(play(sse_head(), chunks(*chat.answer("a")), wait_for(go_on), chunks(chat.DONE), last_chunk()))
+    running = await router(first)
+    client = await running.connect()
+    await client.send(post(chat.request(stream=True)) + post(chat.request()))
+    await client.head()
+    await client.until(b'"stop"')
+    assert len(first.received) == 1
+    go_on.set()
+    assert (await client.rest()).ending is Ending.CLEAN
+    assert (await client.answer()).body == chat.completion()
+
+
+async def test_a_connection_carries_many_requests(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Keep-alive works across answers, streams and our own errors."""
+    first.then(json_answer(), sse_stream(*chat.answer("a")))
+    running = await router(first)
+    client = await running.connect()
+    statuses = []
+    for body in (chat.request(), chat.request(stream=True), b"{}", chat.request(model="nobody"), chat.request()):
+        await client.send(post(body))
+        statuses.append((await client.answer()).status)
+    assert statuses == [200, 200, 400, 404, 200]
+
+
+async def test_http_1_0_gets_no_chunks(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client of HTTP/1.0 gets a stream that ends with the connection, without chunk framing."""
+    first.then(json_answer(), sse_stream(*chat.answer("Hi")))
+    running = await router(first)
+    for stream, expected in ((False, chat.completion()), (True, b"".join((*chat.answer("Hi"), chat.DONE)))):
+        client = await running.connect()
+        await client.send(post(chat.request(stream=stream)).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        answer = await client.answer()
+        assert answer.header("transfer-encoding") is None
+        assert (answer.body, answer.ending) == (expected, Ending.CLEAN)
+        assert await client.ended() == b""
+
+
+async def test_connection_close_is_obeyed(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client that asks for it gets a closed connection after its answer, streams included."""
+    first.then(json_answer(), sse_stream(*chat.answer("Hi")))
+    running = await router(first)
+    for stream in (False, True):
+        client = await running.open(chat.request(stream=stream), "Connection: close")
+        answer = await client.answer()
+        assert (answer.status, answer.ending) == (200, Ending.CLEAN)
+        assert (answer.header("connection") or "").lower() == "close"
+        assert await client.ended() == b""
+
+
+async def test_expect_100_continue_is_answered(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client that waits for leave to send its body gets it, then its answer."""
+    running = await router(first)
+    request = post(chat.request(), "Expect: 100-continue")
+    end = request.index(b"\r\n\r\n") + 4
+    client = await running.connect()
+    await client.send(request[:end])
+    await until(lambda: client.unread.startswith(b"HTTP/1.1 100"), "100 Continue")
+    await client.send(request[end:])
+    answer = await client.answer()
+    assert (answer.status, len(answer.interim)) == (200, 1)
+    assert first.received[0].values("expect") == []
+
+
+SHA_OF_123 = "a665a45920422f9d417e4867efdc4fb8a04a1f3fff1fa07e998e86f7f7a27ae3"
+
+
+@pytest.mark.parametrize(("key", "length", "status"), [("wrong", 10, 401), ("123", 99_999_999, 413)])
+async def test_no_leave_to_send_what_would_be_refused(
+    router: StartRouter, first: ScriptedUpstream, key: str, length: int, status: int
+) -> None:
+    """A wrong key or too large a body is refused at the head: the client never sends the body."""
+    running = await router(first, keys={"team": {"secret": {"sha256": SHA_OF_123}}})
+    client = await running.connect()
+    await client.send(post(b"", "Expect: 100-continue", key=key, framing=f"Content-Length: {length}"))
+    answer = await client.answer()
+    assert (answer.status, answer.interim) == (status, [])
+    assert first.received == []
+
+
+async def too_large_by_length(client: Client) -> None:
+    await client.send(post(b"", framing="Content-Length: 10001"))
+
+
+async def too_large_by_chunks(client: Client) -> None:
+    await client.send(post(b"", framing="Transfer-Encoding: chunked"))
+    await client.send(b"1388\r\n" + b" " * 5000 + b"\r\n")
+    await client.send(b"1388\r\n" + b" " * 5000 + b"\r\n1\r\n \r\n")
+
+
+@pytest.mark.parametrize("way", [too_large_by_length, too_large_by_chunks])
+async def test_too_large_a_body_is_refused_at_once(router: StartRouter, first: ScriptedUpstream, way: Any) -> None:
+    """413 as soon as the bound is passed, by what the head says or by what has come; then the connection closes."""
+    running = await router(first, requests={"body_max": 10_000})
+    client = await running.connect()
+    await way(client)
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (413, "request_too_large")
+    await client.ended()
+    assert first.received == []
+
+
+async def test_a_body_at_the_bound_passes(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The largest allowed body is allowed."""
+    running = await router(first, requests={"body_max": 10_000})
+    body = chat.request()
+    assert (await running.post(body + b" " * (10_000 - len(body)))).status == 200
+
+
+async def test_all_bodies_together_have_a_bound(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Above the memory set aside for request bodies a new one is answered 503; when it is free again, it is served."""
+    go_on = asyncio.Event()
+    first.then(play(wait_for(go_on), json_answer()))
+    running = await router(first, requests={"bodies_total_max": 100_000})
+    waiting = await running.open(chat.request(user="x" * 70_000))
+    await first.asked()
+    refused = await running.post(chat.request(user="x" * 70_000))
+    assert (refused.status, refused.error["reason"]) == (503, "overloaded")
+    assert refused.header("retry-after")
+    go_on.set()
+    assert (await waiting.answer()).status == 200
+    assert (await running.post(chat.request(user="x" * 70_000))).status == 200
+
+
+async def test_a_body_that_stalls_is_ended(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Without progress for so long the client gets 408 and a closed connection."""
+    running = await router(first, requests={"body_timeout": "100ms"})
+    client = await running.connect()
+    await client.send(post(chat.request())[:-5])
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (408, "request_timeout")
+    assert await client.ended() == b""
+    assert first.received == []
+
+
+async def test_a_slow_body_with_progress_is_served(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The body's deadline is one of progress, not of total time."""
+    running = await router(first, requests={"body_timeout": "250ms"})
+    client = await running.connect()
+    request = post(chat.request())
+    end = request.index(b"\r\n\r\n") + 4
+    await client.send(request[:end])
+    for position in range(end, end + 5):
+        await client.send(request[position : position + 1])
+        await asyncio.sleep(0.1)
+    await client.send(request[end + 5 :])
+    assert (await client.answer()).status == 200
+
+
+async def test_a_slow_head_is_ended(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A head that does not become complete is closed after its deadline, however steadily it drips."""
+    running = await router(first, requests={"head_timeout": "150ms"})
+    client = await running.connect()
+
+    async def drip_for_ever() -> None:
+        await client.send(b"POST /v1/chat/completions HTTP/1.1\r\n")
+        while not client.closed.is_set():
+            await client.send(b"x-a: b\r\n")
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(10):
+        await drip_for_ever()
+    assert first.received == []
+    assert client.unread.startswith((b"HTTP/1.1 408", b""))
+
+
+async def test_idle_connections_are_closed(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A connection that carries nothing is closed after its time, before and after a request."""
+    running = await router(first, requests={"keepalive": "100ms", "head_timeout": "100ms"})
+    fresh, used = await running.connect(), await running.open()
+    assert (await used.answer()).status == 200
+    assert await fresh.ended() == b""
+    assert await used.ended() == b""
+
+
+async def test_a_long_wait_is_not_an_idle_connection(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The deadlines of idle connections and heads do not run while an answer is awaited."""
+    go_on = asyncio.Event()
+    first.always(play(wait_for(go_on), json_answer()))
+    requests = {"keepalive": "50ms", "head_timeout": "50ms", "body_timeout": "50ms", "write_timeout": "50ms"}
+    running = await router(first, requests=requests)
+    waiting = await running.open()
+    idle = await running.connect()
+    await idle.ended()
+    go_on.set()
+    assert (await waiting.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "reason"),
+    [
+        ("POST /v1/nothing", 404, "unknown_endpoint"),
+        ("GET /", 404, "unknown_endpoint"),
+        ("POST /v1/chat/completions/", 404, "unknown_endpoint"),
+        ("GET /v1/chat/completions", 405, "method_not_allowed"),
+        ("PUT /v1/chat/completions", 405, "method_not_allowed"),
+    ],
+)
+async def test_what_is_not_served_says_so(
+    router: StartRouter, first: ScriptedUpstream, request_line: str, status: int, reason: str
+) -> None:
+    """Unknown paths are 404, the chat path with another method 405 with `Allow`, both in the envelope."""
+    running = await router(first)
+    client = await running.connect()
+    method, path = request_line.split()
+    await client.send(post(b"", method=method, path=path))
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (status, reason)
+    assert answer.header("x-request-id")
+    assert (answer.header("allow") is not None) == (status == 405)
+    assert first.received == []
+
+
+async def test_unusual_paths_do_not_disturb_their_connection(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A connection that asked for the model list gets it, and a new one is served as ever."""
+    running = await router(first)
+    async with await running.connect() as client:
+        await client.send(post(b"", method="GET", path="/v1/models", framing=""))
+        assert [model["id"] for model in (await client.answer()).json["data"]] == ["m"]
+    assert (await running.post()).status == 200
+
+
+async def test_a_connection_may_ask_for_something_else(router: StartRouter, first: ScriptedUpstream) -> None:
+    """After its answers a connection may ask for the model list, even in the same packet; then it ends."""
+    running = await router(first)
+    models = post(b"", method="GET", path="/v1/models", framing="")
+    for wire in (post(chat.request()) + models, post(chat.request())):
+        client = await running.connect()
+        await client.send(wire)
+        assert (await client.answer()).body == chat.completion()
+        if wire.endswith(b"}"):
+            await client.send(models)
+        listed = await client.answer()
+        assert listed.json["object"] == "list"
+        assert (listed.header("connection") or "").lower() == "close"
+        assert await client.ended() == b""
+    assert len(first.received) == 2
+
+
+REFUSED_BODIES = {
+    "empty": (b"", "invalid_json", None),
+    "not_json": (b"hello", "invalid_json", None),
+    "array": (b"[]", "invalid_json", None),
+    "trailing": (b'{"model":"m"}x', "invalid_json", None),
+    "nan": (b'{"model":"m","a":NaN}', "invalid_json", None),
+    "utf_16": (chat.request().decode().encode("utf-16"), "invalid_json", None),
+    "bad_utf_8": (b'{"model":"m","a":"\xff"}', "invalid_json", None),
+    "deep": (b'{"model":"m","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid_json", None),
+    "no_model": (b'{"messages":[]}', "missing_required_parameter", "model"),
+    "number": (b'{"model":7}', "invalid_type", "model"),
+    "long_model": (b'{"model":"' + b"m" * 600 + b'"}', "invalid_type", "model"),
+    "twice": (b'{"model":"m","model":"x"}', "duplicate_parameter", "model"),
+    "twice_escaped": (b'{"model":"m","mo\\u0064el":"x"}', "duplicate_parameter", "model"),
+    "cased": (b'{"model":"m","Model":"x"}', "duplicate_parameter", "Model"),
+    "stream_type": (b'{"model":"m","stream":"yes"}', "invalid_type", "stream"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason", "param"), REFUSED_BODIES.values(), ids=REFUSED_BODIES)
+async def test_bodies_that_cannot_be_read_are_refused(
+    router: StartRouter, first: ScriptedUpstream, body: bytes, reason: str, param: str | None
+) -> None:
+    """400 in the envelope with the member that is at fault; the connection goes on, the upstream is not asked."""
+    running = await router(first)
+    client = await running.connect()
+    await client.send(post(body))
+    answer = await client.answer()
+    assert (answer.status, answer.error["type"], answer.error["reason"]) == (400, "invalid_request", reason)
+    assert (answer.error["param"] or "").lower() == (param or "").lower()
+    await client.send(post(chat.request()))
+    assert (await client.answer()).status == 200
+    assert len(first.received) == 1
+    assert [record.outcome for record in running.ended] == [Outcome.CLIENT_ERROR, Outcome.OK]
+
+
+async def test_an_unknown_model_is_named(router: StartRouter, first: ScriptedUpstream) -> None:
+    """404 with the exact sentence that clients look for, and the label of the record is no name from the wire."""
+    running = await router(first)
+    answer = await running.post(chat.request(model="nobody"))
+    assert answer.status == 404
+    assert answer.error == {
+        "message": "model 'nobody' not found",
+        "type": "not_found",
+        "param": "model",
+        "code": 404,
+        "reason": "model_not_found",
+    }
+    record = await running.record()
+    assert (record.model, record.requested_model) == ("_unknown", "nobody")
+
+
+async def many(running: RunningRouter, number: int) -> list[int]:
+    return [answer.status for answer in await asyncio.gather(*(running.post() for _ in range(number)))]
+
+
+async def test_many_clients_at_once(router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    """Two hundred requests at once over two members all succeed and leave nothing behind."""
+    running = await router(first, second, same_tier=True)
+    assert await many(running, 200) == [200] * 200
+    assert len(first.received) + len(second.received) == 200
+    assert min(len(first.received), len(second.received)) > 20
