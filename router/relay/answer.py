@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from router.events import NEVER
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body, of_status
 from router.protocol import http, openai
 from router.protocol.durations import retry_after
@@ -17,6 +18,7 @@ from router.relay.stream import StreamAnswer
 
 if TYPE_CHECKING:
     from router.events import Usage
+    from router.protocol.http import Answered
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
     from router.relay.upstream import UpstreamConnection
@@ -39,6 +41,8 @@ class Answer(Protocol):
 
     streams: bool
     """It is an event stream."""
+    read_at: float
+    """When something was last read of it, monotonic seconds."""
     max_gap_s: float
     """Longest silence after the first content; negative if that means nothing."""
 
@@ -60,75 +64,73 @@ class Answer(Protocol):
 
 def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) -> Answer | Failure:
     """Decide by the answer's head what kind it is (PROTOCOL rule 4: by its content type, not by the request's flag)."""
-    status = connection.status
+    status, said = connection.status, connection.said
+    assert said is not None
     if not 200 <= status < 600:
         return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
     if status != 200:
         verdict = of_status(status, "", "", "")
         if verdict is None:  # a 2xx that no chat answer has
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
-        return ErrorAnswer(exchange, attempt)
-    assert connection.said is not None
-    if connection.said.content_type.startswith(b"text/event-stream"):
-        return StreamAnswer(exchange, attempt)
+        return ErrorAnswer(exchange, attempt, said)
+    if said.content_type.startswith(b"text/event-stream"):
+        return StreamAnswer(exchange, attempt, said)
     assert exchange.chat is not None
-    return WholeAnswer(exchange, attempt, wanted_stream=exchange.chat.stream)
+    return WholeAnswer(exchange, said, wanted_stream=exchange.chat.stream)
 
 
 class WholeAnswer:
     """A JSON body: held until it is complete and makes sense, so that anything else can still go elsewhere."""
 
-    __slots__ = ("_attempt", "_exchange", "_flowing", "_pieces", "_size", "_wanted_stream", "max_gap_s", "streams")
+    streams = False
+    max_gap_s = NEVER
+    _size: int = 0
+    _flowing: bool = False
 
-    def __init__(self, exchange: Exchange, attempt: Attempt, *, wanted_stream: bool) -> None:
-        self.streams = False
-        self.max_gap_s = -1.0
+    def __init__(self, exchange: Exchange, said: Answered, *, wanted_stream: bool) -> None:
         self._exchange = exchange
-        self._attempt = attempt
+        self._said = said
         self._wanted_stream = wanted_stream
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._flowing = False
+        self.read_at = exchange.started
 
     def read(self, connection: UpstreamConnection) -> None:
-        self._exchange.last_read_at = time.monotonic()
-        if connection.body:
-            self._take(connection.body)
-            connection.body.clear()
+        """Take what has come."""
+        self.read_at = time.monotonic()
+        for piece in connection.body:
+            self._take(piece)
+        connection.body.clear()
         if connection.complete:
-            self._end(connection)
+            self._end()
         elif self._size > HELD_MAX and not self._flowing and not self._wanted_stream:
-            self._flow(connection)
+            self._flow()
 
-    def _take(self, pieces: list[bytes]) -> None:
-        self._size += sum(map(len, pieces))
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
         if self._flowing:
-            for piece in pieces:
-                self._exchange.reply.write(piece)
+            self._exchange.reply.write(piece)
         if self._size <= METERED_MAX:
-            self._pieces += pieces
+            self._pieces.append(piece)
         else:
             self._pieces.clear()
 
-    def _flow(self, connection: UpstreamConnection) -> None:
+    def _flow(self) -> None:
         """Too long to hold: commit and pass on what there is."""
         self._flowing = True
-        assert connection.said is not None
-        self._exchange.commit_body(connection.headers, connection.said.content_length)
+        self._exchange.commit_body(self._said.passing, self._said.content_length)
         for piece in self._pieces:
             self._exchange.reply.write(piece)
 
-    def _end(self, connection: UpstreamConnection) -> None:
+    def _end(self) -> None:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         facts = openai.read_body(body)
-        usage = of_openai(facts.usage) if facts.usage else None
         if not self._flowing:
             verdict = self._objection(facts)
             if verdict is not None:
-                self._exchange.failed(Failure(verdict=verdict, status=200, headers=connection.headers, body=body))
+                self._exchange.failed(Failure(verdict=verdict, status=200, headers=self._said.passing, body=body))
                 return
-            self._exchange.commit_whole(connection.headers, body)
-        self._exchange.succeeded(usage, self.output_estimate())
+            self._exchange.commit_whole(self._said.passing, body)
+        self._exchange.succeeded(of_openai(facts.usage) if facts.usage else None, self.output_estimate())
 
     def _objection(self, facts: openai.BodyFacts) -> Verdict | None:
         """Why this body is no answer, if it is none."""
@@ -141,54 +143,58 @@ class WholeAnswer:
         return None
 
     def ended_without_saying(self) -> bool:
+        """A body without its end is no body."""
         return False
 
     def usage(self) -> None:
+        """Nothing, before the end."""
         return None
 
     def output_estimate(self) -> int:
+        """By the length so far."""
         return self._size // BYTES_PER_TOKEN
 
     def takes_events(self) -> bool:
+        """It is no stream."""
         return False
 
 
 class ErrorAnswer:
     """An answer that is not 200: read so far as it explains itself, then handed over as a failure."""
 
-    __slots__ = ("_attempt", "_exchange", "_pieces", "_size", "max_gap_s", "streams")
+    streams = False
+    max_gap_s = NEVER
+    _size: int = 0
 
-    def __init__(self, exchange: Exchange, attempt: Attempt) -> None:
-        self.streams = False
-        self.max_gap_s = -1.0
+    def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered) -> None:
         self._exchange = exchange
         self._attempt = attempt
+        self._said = said
         self._pieces: list[bytes] = []
-        self._size = 0
+        self.read_at = exchange.started
 
     def read(self, connection: UpstreamConnection) -> None:
-        self._exchange.last_read_at = time.monotonic()
+        """Take what has come."""
+        self.read_at = time.monotonic()
         for piece in connection.body:
             self._size += len(piece)
             self._pieces.append(piece)
         connection.body.clear()
         if connection.complete or self._size > ERROR_MAX:
-            self._fail(connection)
+            self._fail(connection.status)
 
-    def _fail(self, connection: UpstreamConnection) -> None:
+    def _fail(self, status: int) -> None:
         body = b"".join(self._pieces)
-        status = connection.status
-        assert connection.said is not None
-        facts = openai.read_error(status, connection.said.content_type.decode("latin-1"), body)
+        facts = openai.read_error(status, self._said.content_type.decode("latin-1"), body)
         verdict = of_status(status, facts.code, facts.type, facts.message)
         assert verdict is not None
         failure = Failure(
             verdict=verdict,
             status=status,
-            headers=connection.headers,
+            headers=self._said.passing,
             body=body,
             facts=facts,
-            retry_after_s=retry_after(http.pairs(connection.headers), time.time()),
+            retry_after_s=retry_after(http.pairs(self._said.passing), time.time()),
         )
         if self._refuses_usage(status, body):
             self._exchange.repeat()
@@ -205,13 +211,17 @@ class ErrorAnswer:
         )
 
     def ended_without_saying(self) -> bool:
+        """A body without its end is no body."""
         return False
 
     def usage(self) -> None:
+        """Nothing, before the end."""
         return None
 
     def output_estimate(self) -> int:
+        """By the length so far."""
         return 0
 
     def takes_events(self) -> bool:
+        """It is no stream."""
         return False

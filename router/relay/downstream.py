@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from router.errors import Kind, RequestError
+from router.protocol.http import Repeated
 from router.relay.exchange import Exchange
-from router.relay.request import Head, Received, Repeated
+from router.relay.request import Head, Received
 
 if TYPE_CHECKING:
     from router.relay.service import Relay
@@ -66,7 +67,7 @@ class Downstream(asyncio.Protocol):
         self._head = b""
         """The beginning of a head that has not come whole."""
         self._head_at = 0.0
-        self._repeated: Repeated | None = None
+        self._repeated: tuple[Repeated, Head] | None = None
         """The last head, in case the client says it again."""
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -97,15 +98,19 @@ class Downstream(asyncio.Protocol):
             pass  # whatever is sent behind the last request
         elif self._receiving is not None:
             self._feed(self._receiving, data)
-        elif self._repeated is not None and (
-            (body := self._repeated.body_of(data, self._relay.snapshot)) is not None and not self._head
-        ):
-            request = Received(self._relay, self._repeated.head, self._progress_at)
-            request.add(body)
-            self._current = exchange = Exchange(self._relay, self, request)
-            exchange.start()
-        else:
+        elif self._head or self._repeated is None or not self._again(*self._repeated, data):
             self._begin(self._head + data if self._head else data)
+
+    def _again(self, repeated: Repeated, head: Head, data: bytes) -> bool:
+        """Answer at once if it is the last head again, with a whole body. Returns whether it was."""
+        body = repeated.body_of(data) if head.snapshot is self._relay.snapshot else None
+        if body is None:
+            return False
+        request = Received(self._relay, head, self._progress_at)
+        request.add(body)
+        self._current = Exchange(self._relay, self, request)
+        self._current.start()
+        return True
 
     def _begin(self, data: bytes) -> None:
         """Look at a new message: ours, aiohttp's, unfinished, or nonsense."""
@@ -135,8 +140,9 @@ class Downstream(asyncio.Protocol):
         request = self._receiving = Received(self._relay, head, self._progress_at)
         request.expect(end + 4)
         self._feed(request, data)
-        if self._receiving is None:
-            self._repeated = Repeated.of(head, data[: end + 4])
+        if self._receiving is None and head.problem is None and head.keep_alive and not head.expects:
+            repeated = Repeated.of(data[: end + 4])
+            self._repeated = (repeated, head) if repeated is not None else None
 
     def _feed(self, request: Received, data: bytes) -> None:
         """Let llhttp judge the message and take its body apart; what lies behind it waits its turn."""

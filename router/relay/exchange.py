@@ -63,8 +63,8 @@ class Exchange:
     reserved: int = 0
     charged: int = 0
     """Tokens: estimated for the prompt, reserved with the limits, and in the end charged."""
-    first_sent_at: float = 0.0
-    last_read_at: float = 0.0
+    overhead_s: float = 0.0
+    """Our own time until the first attempt was sent, without waiting for a connection."""
     _gone: bool = False
     """The client has left."""
     _tried: tuple[Target, ...] = ()
@@ -193,6 +193,8 @@ class Exchange:
         model = target.model or self.chat.model
         attempt = self.attempt = Attempt(route, target, target.begin(now, self.reserved), wire, model, now)
         self._answer = None
+        if not self.attempts:
+            self.overhead_s = now - self.started
         connection = None if fresh or wire.pacer is not None else wire.pools[target.credential].take()
         if connection is not None:
             self._send(attempt, connection, now)
@@ -244,12 +246,12 @@ class Exchange:
             lines = request.head.sent[policy] = policy.lines(request.head.headers)
         head = policy.head(path, lines, sum(map(len, parts)))
         attempt.connection = connection
-        attempt.sent = now
-        if not self.first_sent_at:
-            self.first_sent_at = now
         self.phase = Phase.WAITING
         connection.send(self, [head, *parts])
-        self._watch(now)
+        attempt.sent = time.monotonic()
+        if not self.attempts:
+            self.overhead_s += attempt.sent - now
+        self._watch(attempt.sent)
 
     # the upstream's side
 
@@ -257,7 +259,7 @@ class Exchange:
         """The head of an answer has come: decide what reads the rest."""
         attempt = self.attempt
         assert attempt is not None
-        self.last_read_at = attempt.head = time.monotonic()
+        attempt.head = time.monotonic()
         attempt.status = connection.status
         begun = answer.begin(self, attempt, connection)
         if isinstance(begun, Failure):
@@ -267,9 +269,9 @@ class Exchange:
         self._answer = begun
         connection.reader = begun.read
         if not connection.complete:
-            self._watch(self.last_read_at)
+            self._watch(attempt.head)
 
-    def upstream_puzzled(self, connection: UpstreamConnection, error: Exception) -> None:
+    def upstream_puzzled(self, error: Exception) -> None:
         """Our own code failed on what the upstream sent."""
         self._bug(error)
 
@@ -420,12 +422,13 @@ class Exchange:
     def _content_begins(self) -> None:
         """From here on no other attempt: the request's body is not needed any more."""
         assert self.attempt is not None
+        now = time.monotonic()
         self.phase = Phase.RELAYING
-        self.reply.content_at = self.last_read_at
-        for event in self.attempt.lease.prove(self.last_read_at):
+        self.reply.content_at = now
+        for event in self.attempt.lease.prove(now):
             self.relay.emit(event)
         self.request.let_go()
-        self._watch(self.last_read_at)
+        self._watch(now)
 
     def _describe_attempts(self) -> None:
         if self.request.snapshot.config.debug.headers:
@@ -490,7 +493,8 @@ class Exchange:
     def client_caught_up(self) -> None:
         """The client reads again."""
         self._slow = False
-        self.last_read_at = time.monotonic()
+        if self._answer is not None:
+            self._answer.read_at = time.monotonic()
         if self.attempt is not None and self.attempt.connection is not None:
             self.attempt.connection.resume()
 
@@ -549,7 +553,8 @@ class Exchange:
         elif self.phase is Phase.HOLDING and self._answer is not None and self._answer.streams:
             due, cause = attempt.sent + timeouts.first_token, Cause.FIRST_TOKEN
         else:
-            due, cause = math.inf if self._slow else self.last_read_at + timeouts.idle, Cause.IDLE
+            read_at = self._answer.read_at if self._answer is not None else attempt.head
+            due, cause = math.inf if self._slow else read_at + timeouts.idle, Cause.IDLE
         total = self.started + timeouts.total
         return (due, cause) if due < total else (total, Cause.TOTAL)
 

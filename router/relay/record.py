@@ -38,10 +38,9 @@ def exchange_ended(
     upstream = attempts[-1].upstream if attempts and (complete or reply.content_at) else ""
     content_at = reply.content_at if upstream else 0.0
     streamed = chat is not None and chat.stream
-    first_sent = exchange.first_sent_at
-    overhead = (first_sent - exchange.started) if first_sent else now - exchange.started
-    if complete:
-        overhead += now - exchange.last_read_at
+    overhead = exchange.overhead_s
+    if complete and answer is not None:
+        overhead += now - answer.read_at
     return ExchangeEnded(
         request_id=reply.request_id,
         client_request_id=request.head.client_request_id,
@@ -61,7 +60,7 @@ def exchange_ended(
         duration_s=now - request.began,
         overhead_s=overhead,
         ttft_s=content_at - exchange.started if content_at else NEVER,
-        tpot_s=_time_per_token(exchange, usage, content_at) if complete and streamed else NEVER,
+        tpot_s=_time_per_token(answer, usage, content_at) if complete and streamed else NEVER,
         max_gap_s=answer.max_gap_s if content_at and answer is not None and answer.streams else NEVER,
         usage=usage,
         exact=complete and usage is not None and not usage.clamped,
@@ -73,8 +72,8 @@ def exchange_ended(
     )
 
 
-def _time_per_token(exchange: Exchange, usage: Usage | None, content_at: float) -> float:
+def _time_per_token(answer: Answer | None, usage: Usage | None, content_at: float) -> float:
     """Seconds between output tokens (STYLE 4), `NEVER` without at least two of them."""
-    if usage is None or usage.output < 2 or not content_at:
+    if answer is None or usage is None or usage.output < 2 or not content_at:
         return NEVER
-    return (exchange.last_read_at - content_at) / (usage.output - 1)
+    return (answer.read_at - content_at) / (usage.output - 1)

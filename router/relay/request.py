@@ -21,8 +21,6 @@ PATH = b"/v1/chat/completions"
 HEADERS_MAX = 256
 """Header lines of one request; the OpenAI SDKs send about twenty."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})\r\n", re.IGNORECASE)
-
 
 class Head:
     """What the head of a request says. Requests of one connection that repeat it share it."""
@@ -76,41 +74,6 @@ class Head:
             raise RequestError(
                 Kind.CONTENT_ENCODING, "Compressed request bodies are not accepted; send the body as it is."
             )
-
-
-class Repeated:
-    """A head that was judged before on its connection, and may come again with another length.
-
-    A client says the same head again and again. What llhttp and the router found in it once holds for every repetition,
-    byte for byte but for the digits of its length: 0.7 us instead of 9.
-    """
-
-    __slots__ = ("_after", "_before", "head")
-
-    def __init__(self, head: Head, raw: bytes, length_at: tuple[int, int]) -> None:
-        self.head = head
-        self._before = raw[: length_at[0]]
-        self._after = raw[length_at[1] :]
-
-    @classmethod
-    def of(cls, head: Head, raw: bytes) -> Repeated | None:
-        """Remember a head that was good; None if it is not of the usual kind."""
-        length = _LENGTH.search(raw)
-        if length is None or head.problem is not None or head.expects or not head.keep_alive:
-            return None
-        return cls(head, raw, length.span(1))
-
-    def body_of(self, data: bytes, snapshot: Snapshot) -> bytes | None:
-        """Return the body, if `data` is this head again and one whole body; else None, and it is to be read anew."""
-        if self.head.snapshot is not snapshot or not data.startswith(self._before):
-            return None
-        start = len(self._before)
-        end = data.find(b"\r", start, start + 18)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
-            return None
-        at = end + len(self._after)
-        return data[at:] if len(data) - at == int(digits) else None
 
 
 class Received:

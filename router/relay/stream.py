@@ -18,10 +18,12 @@ from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
 
 if TYPE_CHECKING:
-    from router.protocol.http import Headers
+    from router.protocol.http import Answered
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
     from router.relay.upstream import UpstreamConnection
+
+CONTENT = b'"content":"'
 
 HELD_EVENTS_MAX = 16
 HELD_BYTES_MAX = 64 * 1024
@@ -32,39 +34,43 @@ class StreamAnswer:
     """One upstream's stream. A failed attempt's is dropped with what it held; the client never sees two."""
 
     __slots__ = (
+        "_after",
         "_attempt",
-        "_between",
+        "_before",
         "_choices",
         "_exchange",
         "_finished",
-        "_headers",
         "_held",
         "_held_bytes",
         "_opaque",
         "_reader",
         "_relaying",
         "_reply",
+        "_said",
         "_said_error",
         "_usage",
+        "_whole",
         "contents",
-        "last_content_at",
         "max_gap_s",
+        "read_at",
         "streams",
     )
 
-    def __init__(self, exchange: Exchange, attempt: Attempt) -> None:
+    def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered) -> None:
+        assert exchange.chat is not None
         self.streams = True
         self._exchange = exchange
         self._reply = exchange.reply
         self._attempt = attempt
+        self._said = said
         self._reader = EventReader()
-        self._headers: Headers = []
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._relaying = False
-        self._between = False
-        """Everything relayed so far were whole events."""
-        assert exchange.chat is not None
+        self._whole = False
+        """Content has begun, and all that came was whole events, which have gone out."""
+        self._before = self._after = b"\n"
+        """What stands around the content of the last plain event: most events differ from it in that alone."""
         self._choices = exchange.chat.n
         self._finished = 0
         """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
@@ -75,35 +81,55 @@ class StreamAnswer:
         self._usage: dict[str, Any] | None = None
         self.contents = 0
         """Events with content, for want of a token count."""
-        self.last_content_at = 0.0
+        self.read_at = exchange.started
         self.max_gap_s = 0.0
 
     def read(self, connection: UpstreamConnection) -> None:
         """Take what has come. HOT: once per chunk, and most chunks are one event of plain content."""
-        now = self._exchange.last_read_at = time.monotonic()
+        now = time.monotonic()
         pieces = connection.body
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
-            if not self._relaying:
-                self._headers = connection.headers
-                if self._hold(data, now):
-                    return
-            else:
-                if now - self.last_content_at > self.max_gap_s:
-                    self.max_gap_s = now - self.last_content_at
-                self.last_content_at = now
-                if self._between and openai.plain_content(data):
+            if self._relaying:
+                if now - self.read_at > self.max_gap_s:
+                    self.max_gap_s = now - self.read_at
+                self.read_at = now
+                if self._whole and (
+                    (
+                        data.startswith(self._before)
+                        and data.endswith(self._after)
+                        and data.find(b'"', len(self._before), -len(self._after)) < 0
+                        and data.find(b"\n", 0, -2) < 0
+                        and len(data) >= len(self._before) + len(self._after)
+                    )
+                    or self._is_plain(data)
+                ):
                     self.contents += 1
                     self._reply.pass_on(data, now)
                 elif self._pass(self._reader.feed(data)):
                     return
+            else:
+                self.read_at = now
+                if self._hold(data):
+                    return
         if connection.complete:
             self._upstream_ended()
 
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether it is one event of plain content; if so, the next will probably differ in the content alone."""
+        if not openai.plain_content(data):
+            return False
+        start = data.find(CONTENT)
+        end = data.find(b'"', start + len(CONTENT)) if start > 0 else -1
+        if end > 0 and data.endswith(b"\n\n") and data.find(b"\\", start, end) < 0:
+            self._before = data[: start + len(CONTENT)]
+            self._after = data[end:]
+        return True
+
     # hold
 
-    def _hold(self, data: bytes, now: float) -> bool:
+    def _hold(self, data: bytes) -> bool:
         """Look at each event until one has content. Returns whether the stream ended or failed here."""
         events = self._reader.feed(data)
         for position, event in enumerate(events):
@@ -113,22 +139,21 @@ class StreamAnswer:
                 self._exchange.failed(Failure(verdict=verdict, status=200))
                 return True
             if facts.meaning & (Meaning.CONTENT | Meaning.FINISH):
-                return self._commit(events[position:], now)
+                return self._commit(events[position:])
             self._note(facts)
             if not facts.meaning & Meaning.COMMENT and not self._hidden(facts):
                 self._held.append(event)
                 self._held_bytes += len(event)
             if len(self._held) > HELD_EVENTS_MAX or self._held_bytes > HELD_BYTES_MAX:
-                return self._commit(events[position + 1 :], now)
+                return self._commit(events[position + 1 :])
         if self._reader.oversized:
-            return self._commit([], now)
+            return self._commit([])
         return False
 
-    def _commit(self, events: list[bytes], now: float) -> bool:
+    def _commit(self, events: list[bytes]) -> bool:
         """The stream is real: the client gets its head, what was held, and from here on everything."""
         self._relaying = True
-        self._exchange.commit_stream(self._headers)
-        self.last_content_at = now
+        self._exchange.commit_stream(self._said.passing)
         held, self._held = self._held, []
         if held:
             self._reply.write(b"".join(held))
@@ -159,7 +184,7 @@ class StreamAnswer:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
             if not self._hidden(facts):
                 passed.append(event)
-        self._between = self._reader.between_events
+        self._whole = self._reader.between_events
         if not ended and (self._opaque or self._reader.oversized):
             self._opaque = True
             passed.append(self._reader.flush())

@@ -43,7 +43,7 @@ class Owner(Protocol):
     def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
         """The answer will not become complete. The connection is closed."""
 
-    def upstream_puzzled(self, connection: UpstreamConnection, error: Exception) -> None:
+    def upstream_puzzled(self, error: Exception) -> None:
         """Our own code failed on what the upstream sent."""
 
 
@@ -51,21 +51,22 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, from connect to close."""
 
     __slots__ = (
-        "_broken",
+        "_cut",
+        "_flowing",
         "_head",
         "_informational",
+        "_nonsense",
         "_parser",
+        "_paused",
         "_pool",
         "_reusable",
         "body",
         "complete",
-        "headers",
         "idle_since",
-        "_cut",
         "linger",
         "on_body",
-        "reader",
         "owner",
+        "reader",
         "reused",
         "said",
         "status",
@@ -84,24 +85,27 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         self.idle_since = 0.0
         self._parser = httptools.HttpResponseParser(self)
+        self._paused = False
+        self._nonsense = False
+        """The answer was cut off by bytes that are not HTTP."""
+        self._cut = -1
+        """How many pieces of `body` belong to the answer, if anything came behind it."""
+        self._informational = 0
+        """Heads before the final one."""
         self._reset()
 
     def _reset(self) -> None:
+        """Make ready for the next answer; whatever was odd about this one has closed the connection."""
         self.status = 0
         """Of the answer whose head is complete; 0 before."""
-        self.headers: http.Headers = []
         self.said: http.Answered | None = None
         """What the head says; None before it is complete."""
-        self.body.clear()
         self.complete = False
         self._head = b""
         """What has come of a head that is not complete."""
-        self._broken = False
-        self._cut = -1
-        """How many pieces of `body` belong to the answer, if anything came behind it."""
+        self._flowing = False
+        """The head is complete, its owner waits, and nothing is odd: chunks go the short way."""
         self._reusable = False
-        self._informational = 0
-        """Heads before the final one."""
 
     def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
         """Send one request; its answer goes to `owner`."""
@@ -119,15 +123,18 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more for now: whoever the bytes go to cannot keep up."""
+        self._paused = True
         self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
+        self._paused = False
         self.transport.resume_reading()
 
     def release(self) -> None:
         """The owner has what it wanted: keep the connection if it may serve another request."""
         self.owner = None
+        self._flowing = False
         if self.complete:
             self._keep_or_close()
         else:
@@ -138,7 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.linger.cancel()
             self.linger = None
         transport = self.transport
-        if self._reusable and not transport.is_closing() and not transport.get_write_buffer_size():
+        if self._reusable and not self._paused and not transport.is_closing() and not transport.get_write_buffer_size():
             self._reset()
             self.reused = True
             self._pool.put(self)
@@ -149,31 +156,65 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
-        self._pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.said is None:
+        owner = self.owner
+        if not self._flowing and owner is not None and not self.status and not self._head:
+            repeated = self._pool.repeated
+            if repeated is not None and (body := repeated[0].body_of(data)) is not None:
+                self._whole_at_once(owner, repeated[1], body)
+                return
+        if not self.status:
             self._head += data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._reusable = False
-            self._broken = not self.complete  # what came before the nonsense is an answer, or a part of one
+            self._reusable = self._flowing = False
+            self._nonsense = not self.complete  # what came before the nonsense is an answer, or a part of one
+        if self._flowing:  # HOT: once per chunk
+            assert self.reader is not None
+            try:
+                self.reader(self)
+            except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
+                self._puzzled(error)
+        else:
+            self._take(owner)
+
+    def _take(self, owner: Owner | None) -> None:
+        """Take what is not simply more of an answer's body."""
         if self._cut >= 0:
             del self.body[self._cut :]
-        owner = self.owner
         if owner is None:
             self._unasked()
             return
         if self.said is None and not self._head_complete(owner):
             return
+        self._read()
+        if self._nonsense and self.owner is owner:
+            self._lost(Cause.PROTOCOL)
+
+    def _read(self) -> None:
         try:
             if self.reader is not None:
                 self.reader(self)
-        except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
-            owner.upstream_puzzled(self, error)
-        if self._broken and self.owner is owner:
-            self._lost(Cause.PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._puzzled(error)
+
+    def _puzzled(self, error: Exception) -> None:
+        if self.owner is not None:
+            self.owner.upstream_puzzled(error)
+        else:
+            self.close()
+            raise error
+
+    def _whole_at_once(self, owner: Owner, said: http.Answered, body: bytes) -> None:
+        """The head was judged before, the body is there: the parser need not see them."""
+        self.status = 200
+        self.said = said
+        self.body.append(body)
+        self.complete = self._reusable = True
+        owner.upstream_answers(self)
+        self._read()
 
     def _unasked(self) -> None:
         """Bytes that nobody waits for: the end of an answer, or a peer out of step."""
@@ -186,12 +227,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _head_complete(self, owner: Owner) -> bool:
         """See whether the head has come, and let the owner decide what reads the rest."""
         if self.status and self._read_head():
-            try:
-                owner.upstream_answers(self)
-            except Exception as error:  # noqa: BLE001 - as above
-                owner.upstream_puzzled(self, error)
+            self._flowing = not self._nonsense and not self.complete
+            owner.upstream_answers(self)
             return self.owner is owner
-        if self.status or self._broken or len(self._head) > ANSWER_HEAD_MAX:
+        if self.status or self._nonsense or len(self._head) > ANSWER_HEAD_MAX:
             self._lost(Cause.PROTOCOL)
         return False
 
@@ -206,7 +245,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.said = http.scan_answer(head[start:end].split(b"\r\n")[1:])
         except RequestError:
             return False
-        self.headers = self.said.passing
+        if self.complete and self._reusable and self.status == 200 and not self._informational and self._cut < 0:
+            repeated = http.Repeated.of(head[: end + 4])
+            self._pool.repeated = (repeated, self.said) if repeated is not None else None
         return end >= 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,8 +256,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self.said is not None and self.said.until_close and not self.complete and exc is None:
             self.complete = True  # RFC 9112 section 6.3: without a length the body ends with the connection
-            if self.reader is not None:
-                self.reader(self)
+            self._read()
         elif self.status:
             self._lost(Cause.TRUNCATED)
         else:
@@ -232,7 +272,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self.complete:  # bytes behind the answer: never let them meet another request
-            self._reusable = False
+            self._reusable = self._flowing = False
             self._cut = len(self.body)
 
     def on_headers_complete(self) -> None:
@@ -275,6 +315,8 @@ class ConnectionPool:
         self._addresses: list[tuple[str, int]] = []
         self._resolved_at = -ADDRESSES_KEPT_S
         self.open: set[UpstreamConnection] = set()
+        self.repeated: tuple[http.Repeated, http.Answered] | None = None
+        """The head of the last whole answer, in case the upstream says it again."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -344,18 +386,18 @@ class ConnectionPool:
         for host, port in addresses:
             try:
                 _, connection = await self.loop.create_connection(
-                    self._new, host, port, ssl=self._tls, server_hostname=self._server_name
+                    lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
                 )
             except ssl.SSLError as error:  # before OSError, of which it is a subclass
                 raise ConnectError(Cause.TLS) from error
             except OSError as error:
                 problem = error
             else:
+                # Not sooner: uvloop closes the transport of a cancelled attempt without telling its protocol.
+                if not connection.transport.is_closing():
+                    self.open.add(connection)
                 return connection
         raise ConnectError(Cause.CONNECT) from problem
-
-    def _new(self) -> UpstreamConnection:
-        return UpstreamConnection(self)
 
     async def _resolve(self) -> list[tuple[str, int]]:
         """Addresses of the host, asked for at most every 30 s, the last good ones while the resolver fails.

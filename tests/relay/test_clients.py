@@ -223,6 +223,17 @@ async def test_a_request_behind_a_stream_waits_for_its_end(router: StartRouter, 
     assert (await client.answer()).body == chat.completion()
 
 
+async def test_what_is_sent_ahead_is_not_hoarded(router: StartRouter, first: ScriptedUpstream) -> None:
+    """While a request waits for its answer the client is not read: what it sends ahead stays with it."""
+    first.always(stall())
+    running = await router(first, model={"timeouts": {"first_byte": "500ms"}}, defaults={"retry": {"attempts": 1}})
+    client = await running.connect()
+    client.transport.write(post(chat.request()) + post(chat.request(user="x" * 32 * MIB)))
+    assert (await client.answer()).status == 504
+    assert client.transport.get_write_buffer_size() > 8 * MIB
+    client.reset()
+
+
 async def test_a_connection_carries_many_requests(router: StartRouter, first: ScriptedUpstream) -> None:
     """Keep-alive works across answers, streams and our own errors."""
     first.then(json_answer(), sse_stream(*chat.answer("a")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,7 @@ from tests.harness.upstream import (
     stall,
     wait_for,
 )
-from tests.harness.waiting import until
+from tests.harness.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.harness.upstream import ScriptedUpstream
@@ -319,7 +320,7 @@ WRAPPED = {
     "detail": (422, b'{"detail":"no such field"}', "application/json", "no such field"),
     "list": (400, b'[{"error":{"message":"API key not valid","code":400}}]', "application/json", "API key not valid"),
     "string": (400, b'{"error":"model is loading"}', "application/json", "model is loading"),
-    "html": (413, b"<html>Too large</html>", "text/html", "Entity Too Large"),
+    "html": (413, b"<html>Too large</html>", "text/html", "Too Large"),
     "empty": (415, b"", "text/plain", "Unsupported Media Type"),
 }
 
@@ -395,6 +396,30 @@ async def test_a_failing_member_is_ejected_and_tried_again(
     assert len(first.received) == 3
 
 
+async def test_a_client_that_leaves_decides_nothing_about_a_probation(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """When the client of the probation request leaves, the next request may be the trial."""
+    first.then(error(500), stall())
+    running = await router(first, second, defaults={"ejection": {"consecutive": 1, "eject": "50ms"}})
+
+    def probed_or_answered(over: int) -> bool:
+        return len(first.received) == 2 or len(running.ended) > over
+
+    await running.post()
+    assert running.causes() == [("first", "http_5xx"), ("second", "ok")]
+    async with asyncio.timeout(PATIENCE_S):
+        while len(first.received) < 2:
+            over = len(running.ended)
+            client = await running.open()
+            await until(partial(probed_or_answered, over))
+            client.reset()
+            await running.record(over + 1)
+        while running.ended[-1].upstream != "first":
+            await running.post()
+    assert len(first.received) == 3
+
+
 async def test_a_stale_connection_is_replaced_in_silence(
     router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
@@ -422,9 +447,12 @@ async def test_idle_connections_to_upstreams_are_let_go(router: StartRouter, fir
     """A connection that has been idle for `keepalive` is closed by us, before the upstream does it in our face."""
     running = await router(first, upstream={"keepalive": "50ms"})
     await running.post()
-    await first.received[0].left()
+    loop = asyncio.get_running_loop()
+    too_old = loop.time() + 0.06
+    await until(lambda: loop.time() > too_old)
     await running.post()
     assert [received.place for received in first.received] == [0, 0]
+    await first.received[1].left()
 
 
 async def test_an_upstream_that_says_close_gets_a_fresh_connection(
@@ -492,6 +520,26 @@ async def test_two_credentials_have_cooldowns_of_their_own(router: StartRouter, 
     used = [received.values("authorization")[0] for received in first.received]
     assert used[0] not in used[1:]
     assert len(set(used)) == 2
+
+
+async def test_a_failing_upstream_is_not_tried_with_its_other_credential(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """A server error is the upstream's, not the credential's: the next attempt goes to another upstream."""
+    first.always(error(500))
+    credentials = [{"env": "UPSTREAM_SECRET"}, {"env": "OTHER_SECRET"}]
+    running = await router(
+        first,
+        second,
+        same_tier=True,
+        upstream={"api_key": None, "api_keys": credentials},
+        defaults={"ejection": {"consecutive": 1000, "min_outcomes": 1000}},
+    )
+    for _ in range(30):
+        assert (await running.post()).status == 200
+    tried = [[attempt.upstream for attempt in record.attempts] for record in running.ended]
+    assert ["first", "second"] in tried
+    assert all(upstreams in (["second"], ["first", "second"]) for upstreams in tried)
 
 
 async def test_a_large_request_is_sent_again_whole(

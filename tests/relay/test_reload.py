@@ -203,6 +203,15 @@ async def test_in_flight_counts_survive(router: StartRouter, first: ScriptedUpst
     assert (await running.post()).header("x-router-upstream") == "first"
 
 
+async def test_connections_survive_an_unrelated_change(router: StartRouter, first: ScriptedUpstream) -> None:
+    """An upstream whose settings did not change keeps its idle connections."""
+    running = await router(first)
+    await running.post()
+    assert (await running.reload(config(first, debug={"headers": True}))).result == "applied"
+    await running.post()
+    assert [received.place for received in first.received] == [0, 1]
+
+
 async def test_idle_connections_of_a_removed_upstream_are_closed(
     router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:

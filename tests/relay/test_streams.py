@@ -120,6 +120,20 @@ async def test_a_cut_after_the_finish_reason_is_a_whole_answer(router: StartRout
     assert (answer.events[-1], answer.ending) == (chat.DONE, Ending.CLEAN)
 
 
+async def test_every_choice_has_to_finish(router: StartRouter, first: ScriptedUpstream) -> None:
+    """With `n` 2, one finish reason and the end is a broken stream; two are a whole answer."""
+    choices = [
+        chat.event({"choices": [{"index": index, "delta": {"content": "a"}, "finish_reason": None}]})
+        for index in (0, 1)
+    ]
+    ends = [chat.event({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}) for index in (0, 1)]
+    first.then(sse_stream(*choices, ends[0], done=False), sse_stream(*choices, *ends, done=False))
+    running = await router(first)
+    check_broken(await running.stream(n=2), (*choices, ends[0]), 502, "upstream_truncated")
+    whole = await running.stream(n=2)
+    assert (whole.events, whole.ending) == ([*choices, *ends, chat.DONE], Ending.CLEAN)
+
+
 async def test_an_unterminated_done_counts(router: StartRouter, first: ScriptedUpstream) -> None:
     """`data: [DONE]` without its blank line, then the end: the client gets it whole."""
     first.always(play(sse_head(), chunks(*chat.answer("Hi"), b"data: [DONE]"), last_chunk()))
