@@ -74,7 +74,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.input + self.cache_read + self.cache_write + self.output
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One try of an exchange at one member."""
 
     upstream: str
@@ -83,65 +83,63 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only
     """The model name that was sent upstream."""
     cause: str
     """`ok`, or the `reason` of OPERATIONS 1.3: connect, http_429, timeout_first_byte, …"""
+    duration_s: float
+    """From the pick to the end of the attempt."""
     credential: int = 0
     """Index into the upstream's credentials."""
     status: int = 0
     """The upstream's HTTP status; 0 if none came."""
-    duration_s: float
-    """From the pick to the end of the attempt."""
     head_s: float = NEVER
     """Request sent to response head; `NEVER` if none came."""
     connect_s: float = NEVER
     """Time to connect; `NEVER` for a connection from the pool."""
 
 
-class ExchangeEnded(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="event", tag="exchange"
-):
+class ExchangeEnded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event", tag="exchange"):
     """The one record of one request, emitted when it is settled. When that was, its consumers read off the clock."""
 
     request_id: str
-    client_request_id: str = ""
-    """What the client sent as `x-request-id` or `x-client-request-id`, at most 128 visible ASCII characters."""
-    key: str = ""
-    """The configured name of the key; empty if none was recognised."""
     endpoint: str
     """`chat` or `other`."""
     model: str
     """The configured route (a model name or a pattern); `_unknown` if none matched."""
-    requested_model: str = ""
-    """What the client wrote, at most 128 characters, if that is not `model`; for the log, never a label."""
-    upstream: str = ""
-    """The upstream that answered; empty if the router answered itself."""
     stream: bool
     status: int
     """What the client got; 499 if it left before an answer."""
     outcome: Outcome
-    reason: str = ""
-    """The `reason` of our own error; empty if the upstream's answer was relayed."""
     ended_by: Side
     phase: Phase
     """The phase the exchange was in when its end was decided."""
     complete: bool
     """The client has the whole answer."""
-    attempts: tuple[Attempt, ...] = ()
     duration_s: float
     overhead_s: float
     """Time in the router itself: request complete → first attempt sent, plus last upstream byte → last write."""
-    ttft_s: float = NEVER
-    """Request complete → first content to the client, all attempts included; `NEVER` if there was none."""
-    tpot_s: float = NEVER
-    """(last content - first content) / (output tokens - 1); `NEVER` if it cannot be known."""
-    max_gap_s: float = NEVER
-    """Longest silence between two reads of a stream after its first content; `NEVER` if not a stream."""
+    key: str = ""
+    """The configured name of the key; empty if none was recognised."""
+    upstream: str = ""
+    """The upstream that answered; empty if the router answered itself."""
+    reason: str = ""
+    """The `reason` of our own error; empty if the upstream's answer was relayed."""
+    attempts: tuple[Attempt, ...] = ()
     usage: Usage | None = msgspec.field(name="tokens", default=None)
     """None: the upstream reported none; that is unknown, not zero."""
     exact: bool = False
     """`usage` is the upstream's own final figure for a complete answer."""
     reserved_tokens: int = msgspec.field(name="reserved", default=0)
     charged_tokens: int = msgspec.field(name="charged", default=0)
+    ttft_s: float = NEVER
+    """Request complete → first content to the client, all attempts included; `NEVER` if there was none."""
+    tpot_s: float = NEVER
+    """(last content - first content) / (output tokens - 1); `NEVER` if it cannot be known."""
+    max_gap_s: float = NEVER
+    """Longest silence between two reads of a stream after its first content; `NEVER` if not a stream."""
     request_bytes: int = msgspec.field(name="bytes_in", default=0)
     response_bytes: int = msgspec.field(name="bytes_out", default=0)
+    requested_model: str = ""
+    """What the client wrote, at most 128 characters, if that is not `model`; for the log, never a label."""
+    client_request_id: str = ""
+    """What the client sent as `x-request-id` or `x-client-request-id`, at most 128 visible ASCII characters."""
     client_retry: bool = False
     """The client said `x-stainless-retry-count` > 0."""
 

@@ -44,14 +44,14 @@ class Attempt:
     def record(self, now: float, cause: str) -> AttemptRecord:
         """What the log and the metrics keep of it."""
         return AttemptRecord(
-            upstream=self.target.upstream.name,
-            model=self.model,
-            cause=cause,
-            duration_s=now - self.began,
-            credential=self.target.credential,
-            status=self.status,
-            head_s=self.head - self.sent if self.head else NEVER,
-            connect_s=self.connected - self.began if self.connected else NEVER,
+            self.target.upstream.name,
+            self.model,
+            cause,
+            now - self.began,
+            self.target.credential,
+            self.status,
+            self.head - self.sent if self.head else NEVER,
+            self.connected - self.began if self.connected else NEVER,
         )
 
 

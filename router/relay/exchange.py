@@ -20,7 +20,7 @@ from router.policy.retry import backoff
 from router.protocol import envelope
 from router.protocol.http import target as upstream_target
 from router.protocol.openai import HEARTBEAT
-from router.protocol.splice import ChatRequest, compose, read_chat
+from router.protocol.splice import MEDIA_FROM, ChatRequest, compose, read_chat, text_bytes
 from router.relay import answer, ending, record
 from router.relay.attempt import Attempt, Failure
 from router.relay.reply import Reply
@@ -43,6 +43,8 @@ GRACE_S = 0.1
 
 PATH = b"/chat/completions"
 
+OK = VERDICTS[Cause.OK]
+
 NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE))
 """Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
 
@@ -59,6 +61,8 @@ class Exchange:
     """The one under way."""
     attempts: tuple[AttemptRecord, ...] = ()
     """Those that are over."""
+    text_bytes: int = 0
+    """Of the body, without inline pictures and sound."""
     input_estimate: int = 0
     reserved: int = 0
     charged: int = 0
@@ -132,9 +136,7 @@ class Exchange:
         if key is not None and not key.allowed(chat.model):
             raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
         self.phase = Phase.PICKING
-        factor = route.correction.value
-        self.input_estimate = estimate_tokens(len(body), 0, 1, 0, factor)
-        self.reserved = estimate_tokens(len(body), chat.max_tokens, chat.n, route.default_output_tokens, factor)
+        self._estimate(route, chat, body)
         limiter = key.limiter if key is not None else None
         if limiter is not None:
             self.reply.limiter = limiter
@@ -145,6 +147,13 @@ class Exchange:
             limiter.take(now, self.reserved)
             self._limiter = limiter
         self.relay.exchanges.add(self)
+
+    def _estimate(self, route: Route, chat: ChatRequest, body: bytes) -> None:
+        """What the request may cost in tokens: its prompt by length, pictures and sound by number, and all it asks for."""
+        self.text_bytes = size = len(body) if len(body) < MEDIA_FROM else text_bytes(body)
+        self.input_estimate = prompt = estimate_tokens(size, 0, 1, 0, route.correction.value)
+        output = chat.max_tokens if chat.max_tokens is not None else route.default_output_tokens
+        self.reserved = prompt + output * chat.n
 
     # pick
 
@@ -244,7 +253,8 @@ class Exchange:
         lines = request.head.sent.get(policy)
         if lines is None:
             lines = request.head.sent[policy] = policy.lines(request.head.headers)
-        head = policy.head(path, lines, sum(map(len, parts)))
+        length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        head = policy.head(path, lines, length)
         attempt.connection = connection
         self.phase = Phase.WAITING
         connection.send(self, [head, *parts])
@@ -305,7 +315,7 @@ class Exchange:
         assert attempt is not None
         now = time.monotonic()
         verdict = failure.verdict
-        self._note(verdict, failure.retry_after_s)
+        self._note(verdict, failure.retry_after_s, now)
         if self.reply.content_at:
             self._break_off(ending.after_failure(failure, ending.WAIT_MIN_S), verdict.cause)
             return
@@ -376,14 +386,14 @@ class Exchange:
             headers.append(b"content-type: application/json")
         self._describe_attempts()
         self.reply.whole(headers, body, status=failure.status)
-        self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, reason=facts.code)
+        self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
 
     def _refuse(self, problem: Problem) -> None:
         """End with an error of our own."""
         outcome, side = ending.outcome(problem.kind)
         self._describe_attempts()
         self.reply.error(problem)
-        self._settle(outcome, side, reason=problem.kind)
+        self._settle(outcome, side, time.monotonic(), reason=problem.kind)
 
     def _bug(self, error: Exception) -> None:
         """Our own code failed: this request ends, the daemon goes on, the operator reads about it."""
@@ -396,7 +406,7 @@ class Exchange:
         self._drop_attempt(Cause.CLIENT_GONE)
         if self.reply.content_at:
             self.reply.cut()
-            self._settle(Outcome.INTERNAL, Side.ROUTER, reason=Kind.INTERNAL)
+            self._settle(Outcome.INTERNAL, Side.ROUTER, time.monotonic(), reason=Kind.INTERNAL)
         else:
             self._refuse(ending.bug())
 
@@ -439,16 +449,18 @@ class Exchange:
     def succeeded(self, usage: Usage | None, output_estimate: int) -> None:
         """The client has the whole answer."""
         self.reply.end()
-        self._note(VERDICTS[Cause.OK], None)
-        self._finish(Cause.OK, usage, output_estimate)
-        self._settle(Outcome.OK, Side.UPSTREAM, usage=usage, complete=True)
+        now = time.monotonic()
+        self._note(OK, None, now)
+        self._finish(Cause.OK, usage, output_estimate, now)
+        self._settle(Outcome.OK, Side.UPSTREAM, now, usage=usage, complete=True)
 
     def ended_in_error(self, verdict: Verdict, usage: Usage | None, output_estimate: int) -> None:
         """The upstream said in its stream that it failed; the client has read that."""
         self.reply.end()
-        self._note(verdict, None)
-        self._finish(verdict.cause, usage, output_estimate)
-        self._settle(Outcome.UPSTREAM_ERROR, Side.UPSTREAM, usage=usage, reason=verdict.cause)
+        now = time.monotonic()
+        self._note(verdict, None, now)
+        self._finish(verdict.cause, usage, output_estimate, now)
+        self._settle(Outcome.UPSTREAM_ERROR, Side.UPSTREAM, now, usage=usage, reason=verdict.cause)
 
     def _break_off(self, problem: Problem, cause: Cause) -> None:
         """Content has gone out and no more will come: end so that the client cannot take it for complete."""
@@ -459,26 +471,26 @@ class Exchange:
             self.reply.error(problem)
         else:
             self.reply.cut()
-        self._finish(cause, usage, broken.output_estimate())
+        now = time.monotonic()
+        self._finish(cause, usage, broken.output_estimate(), now)
         outcome, side = ending.outcome(problem.kind)
-        self._settle(outcome, side, usage=usage, reason=problem.kind)
+        self._settle(outcome, side, now, usage=usage, reason=problem.kind)
 
-    def _note(self, verdict: Verdict, retry_after_s: float | None) -> None:
+    def _note(self, verdict: Verdict, retry_after_s: float | None, now: float) -> None:
         assert self.attempt is not None
-        for event in self.attempt.lease.note(verdict, time.monotonic(), retry_after_s, self.relay.rng):
+        for event in self.attempt.lease.note(verdict, now, retry_after_s, self.relay.rng):
             self.relay.emit(event)
 
-    def _finish(self, cause: Cause, usage: Usage | None, output_estimate: int) -> None:
+    def _finish(self, cause: Cause, usage: Usage | None, output_estimate: int, now: float) -> None:
         """The attempt that the client heard from is over: charge what it used, give its lease back."""
         attempt = self.attempt
         assert attempt is not None
         if usage is not None:
             self.charged = usage.total
             assert self.route is not None
-            self.route.correction.observe(self.request.size, usage.total - usage.output)
+            self.route.correction.observe(self.text_bytes, usage.total - usage.output)
         else:
             self.charged = self.input_estimate + output_estimate
-        now = time.monotonic()
         attempt.lease.end(now, self.charged)
         self._close_attempt(attempt, cause, now)
 
@@ -505,7 +517,7 @@ class Exchange:
             return
         usage = self._answer.usage() if self._answer is not None else None
         self._drop_attempt(Cause.CLIENT_GONE)
-        self._settle(Outcome.CLIENT_GONE, Side.CLIENT, usage=usage)
+        self._settle(Outcome.CLIENT_GONE, Side.CLIENT, time.monotonic(), usage=usage)
 
     def _drop_attempt(self, cause: Cause) -> None:
         """End the attempt without a verdict on its upstream."""
@@ -516,7 +528,7 @@ class Exchange:
         answered = self._answer
         usage = answered.usage() if answered is not None else None
         output = answered.output_estimate() if answered is not None else 0
-        self._finish(cause, usage, output)
+        self._finish(cause, usage, output, time.monotonic())
         if not sent:
             self.charged = 0
 
@@ -525,7 +537,7 @@ class Exchange:
         if self.phase is Phase.SETTLED:
             return
         if self.reply.content_at:
-            self._note(VERDICTS[Cause.CLIENT_GONE], None)
+            self._note(VERDICTS[Cause.CLIENT_GONE], None, time.monotonic())
             self._break_off(ending.draining(), Cause.CLIENT_GONE)
         else:
             self._drop_attempt(Cause.CLIENT_GONE)
@@ -608,13 +620,19 @@ class Exchange:
     # settle
 
     def _settle(
-        self, outcome: Outcome, side: Side, *, usage: Usage | None = None, reason: str = "", complete: bool = False
+        self,
+        outcome: Outcome,
+        side: Side,
+        now: float,
+        *,
+        usage: Usage | None = None,
+        reason: str = "",
+        complete: bool = False,
     ) -> None:
         """The final bookkeeping, exactly once, whatever happened."""
         assert self.phase is not Phase.SETTLED
         assert self.attempt is None
         phase, self.phase = self.phase, Phase.SETTLED
-        now = time.monotonic()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -630,9 +648,7 @@ class Exchange:
         self.request.let_go()
         self.relay.exchanges.discard(self)
         self.relay.emit(
-            record.exchange_ended(
-                self, now, phase, outcome, side, self._answer, usage=usage, reason=reason, complete=complete
-            )
+            record.exchange_ended(self, now, phase, outcome, side, self._answer, usage, reason, complete=complete)
         )
         self._answer = None  # it refers to us: without the cycle, all this is freed at once and not by the collector
         if not self._gone:

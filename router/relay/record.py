@@ -18,20 +18,21 @@ CLIENT_CLOSED = 499
 """The status that is logged when the client left before it got one."""
 
 
-def exchange_ended(
+def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
     exchange: Exchange,
     now: float,
     phase: Phase,
     outcome: Outcome,
     side: Side,
     answer: Answer | None,
-    *,
     usage: Usage | None,
     reason: str,
+    *,
     complete: bool,
 ) -> ExchangeEnded:
     """What the exchange came to; `phase` is the one its end was decided in."""
     request, reply, route, chat = exchange.request, exchange.reply, exchange.route, exchange.chat
+    head = request.head
     model = route.name if route is not None else "_unknown"
     requested = chat.model[:REQUESTED_MAX] if chat is not None and chat.model != model else ""
     attempts = exchange.attempts
@@ -41,34 +42,34 @@ def exchange_ended(
     overhead = exchange.overhead_s
     if complete and answer is not None:
         overhead += now - answer.read_at
-    return ExchangeEnded(
-        request_id=reply.request_id,
-        client_request_id=request.head.client_request_id,
-        key=request.head.key.name if request.head.key is not None else "",
-        endpoint="chat" if request.head.version else "other",
-        model=model,
-        requested_model=requested,
-        upstream=upstream,
-        stream=streamed,
-        status=reply.status or CLIENT_CLOSED,
-        outcome=outcome,
-        reason=reason,
-        ended_by=side,
-        phase=phase,
-        complete=complete,
-        attempts=attempts,
-        duration_s=now - request.began,
-        overhead_s=overhead,
-        ttft_s=content_at - exchange.started if content_at else NEVER,
-        tpot_s=_time_per_token(answer, usage, content_at) if complete and streamed else NEVER,
-        max_gap_s=answer.max_gap_s if content_at and answer is not None and answer.streams else NEVER,
-        usage=usage,
-        exact=complete and usage is not None and not usage.clamped,
-        reserved_tokens=exchange.reserved if reply.limiter is not None else 0,
-        charged_tokens=exchange.charged,
-        request_bytes=request.size,
-        response_bytes=reply.bytes_out,
-        client_retry=request.head.client_retry,
+    return ExchangeEnded(  # by position: msgspec matches keywords in quadratic time, 1.2 us against 0.15
+        reply.request_id,
+        "chat" if head.version else "other",
+        model,
+        streamed,
+        reply.status or CLIENT_CLOSED,
+        outcome,
+        side,
+        phase,
+        complete,
+        now - request.began,
+        overhead,
+        head.key.name if head.key is not None else "",
+        upstream,
+        reason,
+        attempts,
+        usage,
+        complete and usage is not None and not usage.clamped,
+        exchange.reserved if reply.limiter is not None else 0,
+        exchange.charged,
+        content_at - exchange.started if content_at else NEVER,
+        _time_per_token(answer, usage, content_at) if complete and streamed else NEVER,
+        answer.max_gap_s if content_at and answer is not None and answer.streams else NEVER,
+        request.size,
+        reply.bytes_out,
+        requested,
+        head.client_request_id,
+        head.client_retry,
     )
 
 

@@ -71,6 +71,7 @@ class RunningRouter:
 
     path: Path
     log_path: Path
+    log_fd: int
     daemon: Daemon
     events: list[Event] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -84,7 +85,7 @@ class RunningRouter:
         path, log_path = directory / "router.yaml", directory / "router.log"
         path.write_text(yaml.safe_dump(settings))
         log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        router = cls(path, log_path, Daemon(path, environ=environ, log_fd=log_fd))
+        router = cls(path, log_path, log_fd, Daemon(path, environ=environ, log_fd=log_fd))
         router.daemon.subscribe(router.events.append)
         await router.daemon.start()
         return router
@@ -140,7 +141,7 @@ class RunningRouter:
 
     def held(self) -> dict[str, int]:
         """What the daemon holds and should not at rest. Pooled idle connections may stay."""
-        return {name: count for name, count in self.daemon.idle().items() if count and "pooled" not in name}
+        return {name: count for name, count in self.daemon.idle().items() if count}
 
     async def rest(self) -> None:
         """Wait until nothing is held; fails with what still is."""
@@ -161,6 +162,7 @@ class RunningRouter:
         finally:
             if not self.stopped:
                 await self.daemon.stop(hurry=True)
+            os.close(self.log_fd)
         self._check_books()
         self._check_secrets()
 

@@ -152,7 +152,6 @@ class _Connection(asyncio.Protocol):
             self.upstream.faults.append(f"framing of {received.head!r}")
         length = int(lengths[0])
         while len(self._buffer) < end + length:
-            self.upstream.arriving.set()
             await self._more()
         received.body = bytes(self._buffer[end : end + length])
         del self._buffer[: end + length]
@@ -176,8 +175,6 @@ class ScriptedUpstream:
         self.faults: list[str] = []
         """What no router may ever do: broken framing, bytes after a request. Empty, or the test fails."""
         self.sent_bytes = 0
-        self.arriving = asyncio.Event()
-        """Set once a request is here in part."""
         self._queue: deque[Script] = deque()
         self._always: Script = json_answer()
         self.port = 0

@@ -11,6 +11,7 @@ import uvloop
 
 from tests.harness.router import ENVIRON, RunningRouter, config
 from tests.harness.upstream import ScriptedUpstream
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,21 +60,21 @@ def black_hole() -> Iterator[str]:
 class StartRouter(Protocol):
     """Starts a router with `harness.router.config(*upstreams, **settings)`."""
 
-    async def __call__(self, *upstreams: ScriptedUpstream | str, **settings: Any) -> RunningRouter: ...
+    async def __call__(self, *serving: ScriptedUpstream | str, **settings: Any) -> RunningRouter: ...
 
 
 @pytest.fixture
 async def router(tmp_path: Path, upstreams: list[ScriptedUpstream]) -> AsyncIterator[StartRouter]:
     """Starts routers; after the test each is checked against the invariants of DESIGN 10 and stopped."""
-    del upstreams  # They end after the router.
     async with AsyncExitStack() as stack:
 
-        async def start(*upstreams: ScriptedUpstream | str, **settings: Any) -> RunningRouter:
-            running = await RunningRouter.start(tmp_path, config(*upstreams, **settings), ENVIRON)
+        async def start(*serving: ScriptedUpstream | str, **settings: Any) -> RunningRouter:
+            running = await RunningRouter.start(tmp_path, config(*serving, **settings), ENVIRON)
             stack.push_async_callback(running.close)
             return running
 
         yield start
+    await until(lambda: not any(upstream.open_connections for upstream in upstreams), "upstream connections closed")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -10,7 +10,7 @@ import pytest
 
 from router.events import Outcome, Phase, Side
 from tests.harness import chat
-from tests.harness.client import Answer, Ending
+from tests.harness.client import Answer, Ending, post
 from tests.harness.upstream import (
     Script,
     chunks,
@@ -84,6 +84,17 @@ async def test_a_stream_that_breaks_ends_as_broken(
     assert second.received == []
     if reason == "upstream_timeout":
         await first.received[0].left()
+
+
+async def test_a_broken_stream_shows_without_chunks_too(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client of HTTP/1.0 cannot see a missing last chunk: the error event tells it, and no `[DONE]` follows."""
+    first.always(play(sse_head(), chunks(*COMMITTED), cut()))
+    running = await router(first)
+    client = await running.connect()
+    await client.send(post(chat.request(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    answer = await client.answer()
+    assert answer.events[:-1] == list(COMMITTED)
+    assert json.loads(answer.events[-1].removeprefix(b"data: "))["error"]["reason"] == "upstream_truncated"
 
 
 async def test_the_total_deadline_cuts_a_stream_honestly(router: StartRouter, first: ScriptedUpstream) -> None:
