@@ -23,6 +23,7 @@ from router.policy.keys import build_keyring
 from router.protocol.http import scan
 from router.relay.downstream import Downstream
 from router.relay.request import authenticate
+from router.relay.outbox import Outbox
 from router.relay.service import Relay, Snapshot
 from router.relay.tasks import Tasks
 from router.relay.wire import build_wires, retire_unused
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from router.config.schema import CodeStyle, Listen
     from router.events import Event
     from router.policy.keys import KeyState
+    from router.relay.exchange import Exchange
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Daemon:
         self._log_fd = log_fd
         self._loaded: Loaded
         self._relay: Relay
+        self._outbox: Outbox
         self._watcher: Watcher
         self._server: asyncio.Server | None = None
         self._runners: list[web.AppRunner] = []
@@ -115,8 +118,12 @@ class Daemon:
         self._watcher = Watcher(self._path, self._loaded.sources)
         data_runner, web_protocol = await data.start(data.build(self), self._loaded.config.requests.head_timeout)
         self._runners.append(data_runner)
+        exchanges: set[Exchange] = set()
+        self._outbox = Outbox(loop, exchanges)
         self._relay = Relay(
             loop=loop,
+            outbox=self._outbox,
+            exchanges=exchanges,
             snapshot=self._snapshot(self._loaded, None),
             emit=self._emit,
             tasks=Tasks(self._background_failed),
@@ -153,7 +160,11 @@ class Daemon:
         """Make a configuration ready to serve, taking over the state of what stays."""
         now = time.monotonic()
         wires = build_wires(
-            loaded.config, loaded.secrets, previous.wires if previous else {}, asyncio.get_running_loop()
+            loaded.config,
+            loaded.secrets,
+            previous.wires if previous else {},
+            asyncio.get_running_loop(),
+            self._outbox,
         )
         return Snapshot(
             config=loaded.config,
@@ -282,6 +293,7 @@ class Daemon:
         """Close what is open, end what runs, write what is queued."""
         if self._server is not None:
             self._server.close()
+        self._outbox.flush()
         for connection in tuple(self._relay.connections):
             connection.transport.abort()
         for runner in reversed(self._runners):

@@ -166,7 +166,7 @@ class Downstream(asyncio.Protocol):
             self._end_with(request)
         else:
             if request.head.expects and request.problem is None and not request.size:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._relay.outbox.put(self.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
             self._watch()
 
     def _hand_over(self, data: bytes) -> None:
@@ -271,6 +271,7 @@ class Downstream(asyncio.Protocol):
         """End the connection; if the client is still sending, let it read our answer before it sees a reset."""
         sending = self._closing
         self._closing = True
+        self._relay.outbox.flush()
         self._receiving = None
         if sending and not self.transport.is_closing():
             self.transport.write_eof()

@@ -124,7 +124,7 @@ class Reply:
         """The same, at a time that is known. HOT: once per chunk."""
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._transport.write(data)
+        self._relay.outbox.put(self._transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now
 
@@ -137,9 +137,10 @@ class Reply:
         """The body will not become whole: nothing we do from here on may look like its end."""
         self.keep = False
         if self._request.head.version != "1.1":
+            self._relay.outbox.flush()
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
 
     def _raw(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._relay.outbox.put(self._transport, data)
         self.bytes_out += len(data)
         self.last_write_at = time.monotonic()

@@ -14,6 +14,7 @@ from router.config.schema import Config
 from router.events import Event
 from router.policy.catalogue import Catalogue
 from router.policy.keys import Keyring
+from router.relay.outbox import Outbox
 from router.relay.tasks import Tasks
 from router.relay.wire import Wire
 
@@ -41,10 +42,11 @@ class Relay:
     snapshot: Snapshot
     emit: Callable[[Event], None]
     tasks: Tasks
+    outbox: Outbox
     web: Callable[[], asyncio.Protocol]
     """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path."""
     rng: random.Random = field(default_factory=random.Random)
-    exchanges: set[Exchange] = field(default_factory=set)
+    exchanges: set[Exchange]
     """Admitted and not settled."""
     connections: set[Downstream] = field(default_factory=set)
     body_bytes: int = 0

@@ -22,8 +22,13 @@ from router.protocol import http
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from router.relay.outbox import Outbox
+
 ANSWER_HEAD_MAX = 64 * 1024
 """Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
+
+JOINED_MAX = 64 * 1024
+"""Smaller requests are sent as one piece of memory; of larger ones no copy is made."""
 
 LINGER_S = 1.0
 """How long a connection may take to end a message whose terminal marker the client already has (PROTOCOL 5.5)."""
@@ -111,7 +116,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
         self.reader = None
-        self.transport.writelines(parts)
+        outbox = self._pool.outbox
+        if len(parts[-1]) < JOINED_MAX:
+            outbox.put(self.transport, b"".join(parts))
+        else:
+            outbox.flush()
+            self.transport.writelines(parts)
 
     def close(self) -> None:
         """Close now: the owner, if any, is not told."""
@@ -297,6 +307,7 @@ class ConnectionPool:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
         host: str,
         port: int,
         tls: ssl.SSLContext | None,
@@ -305,6 +316,7 @@ class ConnectionPool:
         idle_max: int,
     ) -> None:
         self.loop = loop
+        self.outbox = outbox
         self._host = host
         self._port = port
         self._tls = tls

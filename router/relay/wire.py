@@ -11,6 +11,7 @@ from aiolimiter import AsyncLimiter
 
 from router.config.schema import Auth, Config, Secret, StreamUsage, Upstream
 from router.protocol.http import RequestPolicy
+from router.relay.outbox import Outbox
 from router.relay.upstream import ConnectionPool
 
 
@@ -18,7 +19,12 @@ class Wire:
     """One configured upstream as the relay sees it. Lives on across reloads that leave its settings alone."""
 
     def __init__(
-        self, name: str, settings: Upstream, credentials: tuple[str, ...], loop: asyncio.AbstractEventLoop
+        self,
+        name: str,
+        settings: Upstream,
+        credentials: tuple[str, ...],
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -46,6 +52,7 @@ class Wire:
         self.pools = tuple(
             ConnectionPool(
                 loop=loop,
+                outbox=outbox,
                 host=url.hostname,
                 port=port,
                 tls=tls,
@@ -93,6 +100,7 @@ def build_wires(
     secrets: Mapping[Secret, str],
     previous: Mapping[str, Wire],
     loop: asyncio.AbstractEventLoop,
+    outbox: Outbox,
 ) -> dict[str, Wire]:
     """A wire for every upstream; those whose settings and secrets did not change are kept with their connections."""
     wires: dict[str, Wire] = {}
@@ -103,7 +111,7 @@ def build_wires(
         if old is not None and old.settings == settings and old.credentials == credentials:
             wires[name] = old
         else:
-            wires[name] = Wire(name, settings, credentials, loop)
+            wires[name] = Wire(name, settings, credentials, loop, outbox)
     return wires
 
 
