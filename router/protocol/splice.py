@@ -63,10 +63,11 @@ _ASKED = frozenset((_ASK, b'{"include_usage": true}', b'{ "include_usage": true 
 _KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*:[ \t\n\r]*')
 """What stands before a value: the punctuation, its key and the colon. Possessive, so that no key can make it slow."""
 
-MEDIA_FROM = 16_384
+_MEDIA_FROM = 16_384
 """Smaller bodies hold no picture worth looking for."""
 
 _MEDIA = b";base64,"
+_MEDIA_BYTES_MIN = 4_096
 _MEDIA_TEXT_BYTES = 3_000
 """What an inline picture or sound counts as text: about 850 tokens, a usual price of a picture."""
 
@@ -88,6 +89,8 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """`max_completion_tokens`, else `max_tokens`, at most `TOKENS_MAX`; None if neither is a whole number."""
     n: int
     """Choices asked for, 1 to `CHOICES_MAX`; 1 if it is not a number."""
+    text_bytes: int
+    """Length of the body for an estimate of its tokens: a long inline picture or sound counts as 3,000 bytes."""
     model_at: tuple[int, int]
     """Start and end of the value of `model` in the body, quotes included."""
     ask_at: _Splice | None
@@ -95,20 +98,37 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_chat(body: bytes) -> ChatRequest:
-    """Read the body of a chat (or legacy completions) request: 3.2 us for 1 KB, 280 us for 1 MB of ASCII.
+    """Read the body of a chat (or legacy completions) request: 3.2 us for 1 KB, 60 us for 1 MB with one picture.
 
     Raises:
         RequestError: INVALID_JSON, DUPLICATE_PARAMETER, MISSING_PARAMETER or INVALID_TYPE.
     """
-    members, values = _read_object(body, _GUARDED, _USUAL)
+    if not body.isascii():
+        _check_utf8(body)  # msgspec does not look at the encoding of strings that it skips
+    text, cuts = (body, []) if len(body) < _MEDIA_FROM else _without_media(body)
+    members, values = _read_object(text, _GUARDED, _USUAL)
     if "model" not in values:
         raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
-    model_at = _span(body, members, "model")
-    model = _read_model(body, model_at)
+    model_at = _span(text, members, "model")
+    model = _read_model(text, model_at)
     stream = _read_boolean(values, "stream")
-    wants_usage, ask_at = _read_stream_options(body, members, values) if stream else (False, None)
+    wants_usage, ask_at = _read_stream_options(text, members, values) if stream else (False, None)
+    if cuts:
+        model_at = (_placed(model_at[0], cuts), _placed(model_at[1], cuts))
+        if model_at[1] - model_at[0] > _MODEL_BYTES_MAX:
+            _refuse_model()
+        ask_at = (_placed(ask_at[0], cuts), _placed(ask_at[1], cuts), ask_at[2]) if ask_at is not None else None
     n = _read_number(values["n"]) or 1 if "n" in values else 1
-    return ChatRequest(model, stream, wants_usage, _read_max_tokens(values), min(n, CHOICES_MAX), model_at, ask_at)
+    return ChatRequest(
+        model,
+        stream,
+        wants_usage,
+        _read_max_tokens(values),
+        min(n, CHOICES_MAX),
+        len(text) + len(cuts) * _MEDIA_TEXT_BYTES,
+        model_at,
+        ask_at,
+    )
 
 
 def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: bool) -> list[bytes | memoryview]:
@@ -138,20 +158,41 @@ def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: boo
     return parts
 
 
-def text_bytes(body: bytes) -> int:
-    """Return the length of a body for an estimate of its tokens, each inline picture or sound counted as one.
+_Cut = tuple[int, int]
+"""Where something was left out of a text, in what is left, and how many bytes."""
 
-    A megabyte of base64 is no quarter of a million tokens. 15 us for 1 MB: it jumps from marker to closing quote.
+
+def _without_media(body: bytes) -> tuple[bytes, list[_Cut]]:
+    """Return a body without its long inline pictures and sounds, and where they were.
+
+    What stands between `;base64,` and the next quote, without a backslash, is the rest of one string, whatever it is:
+    it can neither end the string nor hold a member. To read a megabyte of it would cost 250 us and tell us nothing; if
+    it is no base64, the upstream will say so.
     """
-    size = len(body)
+    parts: list[bytes] = []
+    cuts: list[_Cut] = []
+    done = removed = 0
     at = body.find(_MEDIA)
     while at >= 0:
-        end = body.find(b'"', at)
+        start = at + len(_MEDIA)
+        end = body.find(b'"', start)
         if end < 0:
             break
-        size -= max(0, end - at - _MEDIA_TEXT_BYTES)
+        if end - start >= _MEDIA_BYTES_MIN and body.find(b"\\", start, end) < 0:
+            parts.append(body[done:start])
+            cuts.append((start - removed, end - start))
+            removed += end - start
+            done = end
         at = body.find(_MEDIA, end)
-    return size
+    if not cuts:
+        return body, cuts
+    parts.append(body[done:])
+    return b"".join(parts), cuts
+
+
+def _placed(at: int, cuts: list[_Cut]) -> int:
+    """Return where a place in the shortened body is in the whole one."""
+    return at + sum(length for place, length in cuts if place <= at)
 
 
 class _Name(str):
@@ -185,8 +226,6 @@ def _read_object(
     """
     if not body:
         _invalid("it is empty")
-    if not body.isascii():
-        _check_utf8(body)  # msgspec does not look at the encoding of strings that it skips
     try:
         members, values = _decode(body)
     except msgspec.ValidationError:
@@ -291,9 +330,13 @@ def _read_model(body: bytes, at: tuple[int, int]) -> str:
         except msgspec.DecodeError:
             model = ""  # not a string, or one with a lone surrogate, which is no text
     if not 0 < len(model) <= MODEL_CHARS_MAX:
-        message = f"'model' must be a string of 1 to {MODEL_CHARS_MAX} characters."
-        raise RequestError(Kind.INVALID_TYPE, message, param="model")
+        _refuse_model()
     return model
+
+
+def _refuse_model() -> NoReturn:
+    message = f"'model' must be a string of 1 to {MODEL_CHARS_MAX} characters."
+    raise RequestError(Kind.INVALID_TYPE, message, param="model")
 
 
 def _read_boolean(values: _Values, name: str, path: str = "") -> bool:

@@ -97,7 +97,10 @@ class Downstream(asyncio.Protocol):
         elif self._closing:
             pass  # whatever is sent behind the last request
         elif self._receiving is not None:
-            self._feed(self._receiving, data)
+            if 0 < len(data) <= self._receiving.to_come:
+                self._more_body(self._receiving, data)
+            else:
+                self._feed(self._receiving, data)
         elif self._head or self._repeated is None or not self._again(*self._repeated, data):
             self._begin(self._head + data if self._head else data)
 
@@ -168,6 +171,20 @@ class Downstream(asyncio.Protocol):
             if request.head.expects and request.problem is None and not request.size:
                 self._relay.outbox.put(self.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
             self._watch()
+
+    def _more_body(self, request: Received, data: bytes) -> None:
+        """Take body whose length is known: llhttp would only copy it, 100 us for 1 MB."""
+        request.to_come -= len(data)
+        request.add(data)
+        if request.problem is not None and request.problem.close:
+            self._end_with(request)
+        elif request.to_come:
+            self._watch()
+        else:
+            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
+            self._receiving = None
+            self._ready.append(Exchange(self._relay, self, request))
+            self._answer_next()
 
     def _hand_over(self, data: bytes) -> None:
         """Give the connection to the aiohttp server: at a message boundary, for good."""

@@ -20,7 +20,7 @@ from router.policy.retry import backoff
 from router.protocol import envelope
 from router.protocol.http import target as upstream_target
 from router.protocol.openai import HEARTBEAT
-from router.protocol.splice import MEDIA_FROM, ChatRequest, compose, read_chat, text_bytes
+from router.protocol.splice import ChatRequest, compose, read_chat
 from router.relay import answer, ending, record
 from router.relay.attempt import Attempt, Failure
 from router.relay.reply import Reply
@@ -61,8 +61,6 @@ class Exchange:
     """The one under way."""
     attempts: tuple[AttemptRecord, ...] = ()
     """Those that are over."""
-    text_bytes: int = 0
-    """Of the body, without inline pictures and sound."""
     input_estimate: int = 0
     reserved: int = 0
     charged: int = 0
@@ -136,7 +134,7 @@ class Exchange:
         if key is not None and not key.allowed(chat.model):
             raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
         self.phase = Phase.PICKING
-        self._estimate(route, chat, body)
+        self._estimate(route, chat)
         limiter = key.limiter if key is not None else None
         if limiter is not None:
             self.reply.limiter = limiter
@@ -148,10 +146,9 @@ class Exchange:
             self._limiter = limiter
         self.relay.exchanges.add(self)
 
-    def _estimate(self, route: Route, chat: ChatRequest, body: bytes) -> None:
+    def _estimate(self, route: Route, chat: ChatRequest) -> None:
         """What the request may cost in tokens: its prompt by length, pictures and sound by number, and all it asks for."""
-        self.text_bytes = size = len(body) if len(body) < MEDIA_FROM else text_bytes(body)
-        self.input_estimate = prompt = estimate_tokens(size, 0, 1, 0, route.correction.value)
+        self.input_estimate = prompt = estimate_tokens(chat.text_bytes, 0, 1, 0, route.correction.value)
         output = chat.max_tokens if chat.max_tokens is not None else route.default_output_tokens
         self.reserved = prompt + output * chat.n
 
@@ -488,7 +485,8 @@ class Exchange:
         if usage is not None:
             self.charged = usage.total
             assert self.route is not None
-            self.route.correction.observe(self.text_bytes, usage.total - usage.output)
+            assert self.chat is not None
+            self.route.correction.observe(self.chat.text_bytes, usage.total - usage.output)
         else:
             self.charged = self.input_estimate + output_estimate
         attempt.lease.end(now, self.charged)

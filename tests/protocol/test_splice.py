@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -400,7 +401,9 @@ def test_both_ways_of_reading_agree(made: tuple[bytes, list[tuple[str, int, int]
     outcomes = []
     for padding in (b"", b" ", b" " * 5 * MEMBERS_MAX):
         try:
-            outcomes.append(repr(read_chat(body + padding)))
+            read = read_chat(body + padding)
+            assert read.text_bytes == len(body + padding)
+            outcomes.append(repr(msgspec.structs.replace(read, text_bytes=0)))
         except RequestError as problem:
             outcomes.append(repr((problem.kind, problem.param)))
     assert len(set(outcomes)) == 1
@@ -422,3 +425,46 @@ def test_compact_bodies_are_recognised() -> None:
     assert members is values
     members, values = splice._decode(b'{"a":1,"a":1}')
     assert members is not values
+
+
+PICTURE = b"data:image/png;base64," + b"iVBORw0KGgo+/AAA" * 4000 + b"=="
+
+
+@pytest.mark.parametrize("stream", [b"", b'"stream":true,', b'"stream":true,"stream_options":{"x":"%b"},' % PICTURE])
+@pytest.mark.parametrize("model_first", [True, False])
+def test_pictures_are_passed_over(stream: bytes, model_first: bool) -> None:
+    """Inline pictures before, behind and between what is spliced move no place, and count as 3,000 bytes each."""
+    picture = b'"messages":[{"content":[{"image_url":{"url":"%b"}},{"image_url":{"url":"%b"}}]}]' % (PICTURE, PICTURE)
+    members = (b'"model":"a",%b%b' if model_first else b'%b%b,"model":"a"') % (stream, picture)
+    body = b"{" + members + b"}"
+    read = read_chat(body)
+    assert read.model == "a"
+    parts = b"".join(bytes(part) for part in compose(read, body, "other", True))
+    asks = b'"include_usage":true' in parts
+    assert asks == bool(stream)
+    plain = parts.replace(b'"other"', b'"a"').replace(b'"include_usage":true,', b"")
+    assert plain.replace(b'"stream_options":{"include_usage":true},', b"") == body
+    pictures = body.count(PICTURE)
+    assert read.text_bytes == len(body) - pictures * (len(PICTURE) - len(b"data:image/png;base64,") - 3000)
+
+
+def test_what_cannot_end_its_string_is_not_passed_over() -> None:
+    """A backslash in what looks like a picture means that it is read: an escaped quote does not end a string."""
+    assert read_chat(b'{"model":"a","x":"' + PICTURE + rb'\n"}').text_bytes > len(PICTURE)
+    assert read_chat(b'{"model":"a","x":"' + PICTURE + rb'\",\"model\":\"b"}').model == "a"
+    assert refusal(b'{"model":"a","x":"' + PICTURE + rb'\"","model":"b"}')[0] is Kind.DUPLICATE_PARAMETER
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"model":"' + PICTURE + b'"}', Kind.INVALID_TYPE),
+        (b'{"model":"a" ' + PICTURE + b'"b":1}', Kind.INVALID_JSON),
+        (b'{"model":"a","x":"' + PICTURE, Kind.INVALID_JSON),
+        (b'{"model":"a","x":"' + PICTURE + b'\xff"}', Kind.INVALID_JSON),
+        (b'{"x":"' + PICTURE + b'","model":"a","model":"b"}', Kind.DUPLICATE_PARAMETER),
+    ],
+)
+def test_pictures_hide_no_fault(body: bytes, kind: Kind) -> None:
+    """What is wrong with a body is wrong with a picture in it too."""
+    assert refusal(body)[0] is kind
