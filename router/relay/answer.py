@@ -125,22 +125,19 @@ class WholeAnswer:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         facts = openai.read_body(body)
         if not self._flowing:
-            verdict = self._objection(facts)
-            if verdict is not None:
-                self._exchange.failed(Failure(verdict=verdict, status=200, headers=self._said.passing, body=body))
+            if facts.error is not None or not facts.is_object or self._wanted_stream:
+                self._object(facts, body)
                 return
-            self._exchange.commit_whole(self._said.passing, body)
+            self._exchange.commit_whole(self._said.lines, body)
         self._exchange.succeeded(of_openai(facts.usage) if facts.usage else None, self.output_estimate())
 
-    def _objection(self, facts: openai.BodyFacts) -> Verdict | None:
-        """Why this body is no answer, if it is none."""
+    def _object(self, facts: openai.BodyFacts, body: bytes) -> None:
+        """This body is no answer: the attempt has failed."""
         if facts.error is not None:
-            return of_error_body(facts.error.code, facts.error.type, facts.error.message)
-        if not facts.is_object:
-            return VERDICTS[Cause.PROTOCOL]
-        if self._wanted_stream:
-            return VERDICTS[Cause.WRONG_TYPE]
-        return None
+            verdict = of_error_body(facts.error.code, facts.error.type, facts.error.message)
+        else:
+            verdict = VERDICTS[Cause.WRONG_TYPE if facts.is_object else Cause.PROTOCOL]
+        self._exchange.failed(Failure(verdict=verdict, status=200, headers=self._said.passing, body=body))
 
     def ended_without_saying(self) -> bool:
         """A body without its end is no body."""

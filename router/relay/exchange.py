@@ -18,6 +18,7 @@ from router.policy.limits import estimate_tokens
 from router.policy.outcomes import VERDICTS, Blame, Cause, Verdict
 from router.policy.retry import backoff
 from router.protocol import envelope
+from router.protocol.http import response_headers
 from router.protocol.http import target as upstream_target
 from router.protocol.openai import HEARTBEAT
 from router.protocol.splice import ChatRequest, compose, read_chat
@@ -258,7 +259,11 @@ class Exchange:
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
-        self._watch(attempt.sent)
+        if chat.stream:
+            self._watch(attempt.sent)
+        else:
+            timeouts = attempt.target.timeouts
+            self._wake_by(min(attempt.sent + timeouts.first_byte, self.started + timeouts.total), attempt.sent)
 
     # the upstream's side
 
@@ -382,7 +387,7 @@ class Exchange:
             headers = [line for line in headers if not line.lower().startswith(b"content-type:")]
             headers.append(b"content-type: application/json")
         self._describe_attempts()
-        self.reply.whole(headers, body, status=failure.status)
+        self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)
         self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
 
     def _refuse(self, problem: Problem) -> None:
@@ -409,10 +414,10 @@ class Exchange:
 
     # what an answer says of itself (`relay.answer`, `relay.stream`)
 
-    def commit_whole(self, headers: Headers, body: bytes) -> None:
+    def commit_whole(self, lines: bytes, body: bytes) -> None:
         """The answer is whole and makes sense: the client gets it."""
         self._describe_attempts()
-        self.reply.whole(headers, body)
+        self.reply.whole(lines, body)
 
     def commit_body(self, headers: Headers, length: int | None) -> None:
         """The answer is too long to hold: its bytes flow as they come."""
@@ -583,14 +588,17 @@ class Exchange:
         return math.inf
 
     def _watch(self, now: float) -> None:
-        """Make sure that we wake in time. Waking early is harmless: we look and sleep on."""
-        wakes_at = min(self._due()[0], self._beat_due())
+        """Make sure that we wake in time for whatever comes next."""
+        self._wake_by(min(self._due()[0], self._beat_due()), now)
+
+    def _wake_by(self, wakes_at: float, now: float) -> None:
+        """Wake at that time or before it. Waking early is harmless: we look and sleep on."""
         if self._timer is not None:
             if self._wakes_at <= wakes_at:
                 return
             self._timer.cancel()
         self._wakes_at = wakes_at
-        self._timer = self.relay.loop.call_later(max(0.0, wakes_at - now), self._wake)
+        self._timer = self.relay.loop.call_later(wakes_at - now if wakes_at > now else 0.0, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

@@ -59,9 +59,9 @@ class Reply:
         self._request = request
         self.request_id = relay.request_id()
 
-    def whole(self, headers: Headers, body: bytes, *, status: int = 200) -> None:
-        """Say a whole answer: its status, those of its headers that may pass, its bytes."""
-        self._head(status, response_headers(headers), b"content-length: %d\r\n" % len(body), body)
+    def whole(self, lines: bytes, body: bytes, *, status: int = 200) -> None:
+        """Say a whole answer: its status, the header lines of it that pass, its bytes."""
+        self._head(status, lines, b"content-length: %d\r\n" % len(body), body)
         self.content_at = self.last_write_at
 
     def error(self, problem: Problem) -> None:
@@ -72,19 +72,19 @@ class Reply:
             self.keep = False
             return
         body = envelope.render(problem, self.request_id, Dialect.OPENAI, style)
-        lines = [envelope.headers(problem, self.request_id)]
-        self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem=problem)
+        lines = envelope.headers(problem, self.request_id)
+        self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem)
 
     def begin_body(self, headers: Headers, length: int | None) -> None:
         """Commit an answer whose bytes flow as they come; without a length in chunks."""
         framing = b"content-length: %d\r\n" % length if length is not None else self._chunks()
-        self._head(200, response_headers(headers), framing)
+        self._head(200, b"".join(response_headers(headers)), framing)
 
     def begin_stream(self, headers: Headers) -> None:
         """Commit an event stream, unless heartbeats have done so."""
         if self.committed:
             return
-        self._head(200, [*response_headers(headers, stream=True), _STREAM_LINES], self._chunks())
+        self._head(200, b"".join((*response_headers(headers, stream=True), _STREAM_LINES)), self._chunks())
 
     def _chunks(self) -> bytes:
         """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
@@ -92,29 +92,27 @@ class Reply:
         return b"transfer-encoding: chunked\r\n" if self._chunked else b""
 
     def _head(
-        self, status: int, lines: list[bytes], framing: bytes, body: bytes = b"", *, problem: Problem | None = None
+        self, status: int, lines: bytes, framing: bytes, body: bytes = b"", problem: Problem | None = None
     ) -> None:
         """Write the head, and a whole body with it. The lines of a problem name our id and end the connection already."""
         self.committed = True
         self.status = status
-        request = self._request
+        head = self._request.head
         closes = problem is not None and problem.close
-        self.keep = request.head.keep_alive and bool(framing) and not closes and not self._relay.draining
-        parts = [_OK_LINE if status == 200 else status_line(status), *lines]
+        self.keep = head.keep_alive and bool(framing) and not closes and not self._relay.draining
+        now = time.monotonic()
         if problem is None:
-            parts.append(b"x-request-id: %b\r\n" % self.request_id.encode("ascii"))
+            lines += b"x-request-id: %b\r\n" % self.request_id.encode("ascii")
         if self.limiter is not None:
-            parts.append(rate_limit_headers(*self.limiter.snapshot(time.monotonic())))
+            lines += rate_limit_headers(*self.limiter.snapshot(now))
         if self.debug_lines:
-            parts.append(self.debug_lines)
-        if closes:
-            pass
-        elif not self.keep:
-            parts.append(b"connection: close\r\n")
-        elif request.head.version == "1.0":
-            parts.append(b"connection: keep-alive\r\n")
-        parts += (framing, b"\r\n", body)
-        self._raw(b"".join(parts))
+            lines += self.debug_lines
+        if not self.keep and not closes:
+            lines += b"connection: close\r\n"
+        elif self.keep and head.version == "1.0":
+            lines += b"connection: keep-alive\r\n"
+        first = _OK_LINE if status == 200 else status_line(status)
+        self._raw(b"%b%b%b\r\n%b" % (first, lines, framing, body), now)
 
     def write(self, data: bytes) -> None:
         """Pass bytes of the body on, framed."""
@@ -124,14 +122,12 @@ class Reply:
         """The same, at a time that is known. HOT: once per chunk."""
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._relay.outbox.put(self._transport, data)
-        self.bytes_out += len(data)
-        self.last_write_at = now
+        self._raw(data, now)
 
     def end(self) -> None:
         """The body is whole: say so in the framing."""
         if self._chunked:
-            self._raw(b"0\r\n\r\n")
+            self._raw(b"0\r\n\r\n", time.monotonic())
 
     def cut(self) -> None:
         """The body will not become whole: nothing we do from here on may look like its end."""
@@ -140,7 +136,7 @@ class Reply:
             self._relay.outbox.flush()
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
 
-    def _raw(self, data: bytes) -> None:
+    def _raw(self, data: bytes, now: float) -> None:
         self._relay.outbox.put(self._transport, data)
         self.bytes_out += len(data)
-        self.last_write_at = time.monotonic()
+        self.last_write_at = now
