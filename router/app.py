@@ -73,6 +73,8 @@ class Daemon:
         self._consumers: list[Callable[[Event], None]] = []
         self._reloading = asyncio.Lock()
         self._started = time.monotonic()
+        self._bound: dict[str, Listen] = {}
+        """What `FIXED` settings were when we started."""
         self._hurry = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
         self._background = Tasks(self._background_failed)
@@ -145,6 +147,7 @@ class Daemon:
 
     async def _listen(self) -> None:
         config = self._loaded.config
+        self._bound = {name: getattr(config, name) for name in FIXED}
         host, port = _split(config.listen)
         relay = self._relay
         self._server = await relay.loop.create_server(lambda: Downstream(relay), host, port, backlog=BACKLOG)
@@ -203,12 +206,11 @@ class Daemon:
     def _apply(self, loaded: Loaded) -> ConfigReloaded:
         before = self._relay.snapshot
         snapshot = self._snapshot(loaded, before)
-        running = self._loaded.config
         self._relay.snapshot = snapshot
         self._loaded = loaded
         retire_unused(before.wires.values(), snapshot.wires)
         self._configure_metrics()
-        changed = tuple(name for name in FIXED if getattr(running, name) != getattr(loaded.config, name))
+        changed = tuple(name for name in FIXED if self._bound[name] != getattr(loaded.config, name))
         return self._reloaded("applied", needs_restart=changed)
 
     def _reloaded(

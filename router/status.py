@@ -32,7 +32,7 @@ def live(relay: Relay, log_dropped: int) -> LiveState:
                 name=name,
                 state=state.backend_state(now),
                 in_flight=state.in_flight,
-                limit=state.settings.limits.concurrency,
+                limit=int(limit) if (limit := state.settings.limits.concurrency) is not None else None,
                 weight=weights[name],
             )
             for name, state in snapshot.catalogue.upstreams.items()

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from router.events import NEVER
-from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body, of_status
+from router.policy.outcomes import VERDICTS, Cause, Verdict, implied_status, of_error_body, of_status
 from router.protocol import http, openai
+from router.protocol.coding import KNOWN, decoded
 from router.protocol.durations import retry_after
 from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
@@ -74,6 +75,8 @@ def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) 
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return ErrorAnswer(exchange, attempt, said)
     if said.content_type.startswith(b"text/event-stream"):
+        if said.content_encoding and said.content_encoding not in KNOWN:
+            return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return StreamAnswer(exchange, attempt, said)
     assert exchange.chat is not None
     return WholeAnswer(exchange, said, wanted_stream=exchange.chat.stream)
@@ -123,21 +126,37 @@ class WholeAnswer:
 
     def _end(self) -> None:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        facts = openai.read_body(body)
+        facts = self._read_facts(body)
         if not self._flowing:
             if facts.error is not None or not facts.is_object or self._wanted_stream:
                 self._object(facts, body)
                 return
             self._exchange.commit_whole(self._said.lines, body)
+        elif self._said.until_close and not facts.is_object:  # nothing else tells a cut body from a whole one
+            self._exchange.failed(Failure(verdict=VERDICTS[Cause.TRUNCATED], status=200))
+            return
         self._exchange.succeeded(of_openai(facts.usage) if facts.usage else None, self.output_estimate())
+
+    def _read_facts(self, body: bytes) -> openai.BodyFacts:
+        if not self._said.content_encoding:
+            return openai.read_body(body)
+        text = decoded(body, self._said.content_encoding, METERED_MAX)
+        if text is None:  # a coding we do not know: nothing can be said against it, nothing read from it
+            return openai.BodyFacts(is_object=True, id="", usage=None, error=None)
+        return openai.read_body(text)
 
     def _object(self, facts: openai.BodyFacts, body: bytes) -> None:
         """This body is no answer: the attempt has failed."""
-        if facts.error is not None:
-            verdict = of_error_body(facts.error.code, facts.error.type, facts.error.message)
-        else:
+        error = facts.error
+        if error is None:
             verdict = VERDICTS[Cause.WRONG_TYPE if facts.is_object else Cause.PROTOCOL]
-        self._exchange.failed(Failure(verdict=verdict, status=200, headers=self._said.passing, body=body))
+            self._exchange.failed(Failure(verdict=verdict, status=200))
+            return
+        verdict = of_error_body(error.code, error.type, error.message)
+        status = implied_status(error.code, error.type) or 502
+        self._exchange.failed(
+            Failure(verdict=verdict, status=status, headers=self._said.passing, body=body, text=body, facts=error)
+        )
 
     def ended_without_saying(self) -> bool:
         """A body without its end is no body."""
@@ -181,8 +200,10 @@ class ErrorAnswer:
             self._fail(connection.status)
 
     def _fail(self, status: int) -> None:
-        body = b"".join(self._pieces)
-        facts = openai.read_error(status, self._said.content_type.decode("latin-1"), body)
+        body = text = b"".join(self._pieces)
+        if self._said.content_encoding:
+            text = decoded(body, self._said.content_encoding, ERROR_MAX) or b""
+        facts = openai.read_error(status, self._said.content_type.decode("latin-1"), text)
         verdict = of_status(status, facts.code, facts.type, facts.message)
         assert verdict is not None
         failure = Failure(
@@ -190,6 +211,8 @@ class ErrorAnswer:
             status=status,
             headers=self._said.passing,
             body=body,
+            text=text,
+            credentials=self._attempt.wire.credentials,
             facts=facts,
             retry_after_s=retry_after(http.pairs(self._said.passing), time.time()),
         )

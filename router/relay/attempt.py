@@ -63,5 +63,9 @@ class Failure:
     status: int = 0
     headers: Headers = field(default_factory=list)
     body: bytes = b""
+    text: bytes = b""
+    """The body without its content coding."""
+    credentials: tuple[str, ...] = ()
+    """What must not be in anything the client sees."""
     facts: ErrorFacts | None = None
     retry_after_s: float | None = None

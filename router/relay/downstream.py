@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -47,7 +46,6 @@ class Downstream(asyncio.Protocol):
         "_head_at",
         "_parser",
         "_progress_at",
-        "_ready",
         "_receiving",
         "_relay",
         "_repeated",
@@ -61,7 +59,6 @@ class Downstream(asyncio.Protocol):
         self._relay = relay
         self._parser = httptools.HttpRequestParser(self)
         self._receiving: Received | None = None
-        self._ready: deque[Exchange] = deque()
         self._current: Exchange | None = None
         self._backlog = b""
         self._head = b""
@@ -90,13 +87,16 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._progress_at = time.monotonic()
-        if self._current is not None:
+        if self._current is not None or self._backlog or self._stalled_bytes >= 0:
             self._backlog += data
             if len(self._backlog) > BACKLOG_MAX:
                 self.transport.pause_reading()
-        elif self._closing:
-            pass  # whatever is sent behind the last request
-        elif self._receiving is not None:
+        elif not self._closing:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take what was read, up to the end of one request."""
+        if self._receiving is not None:
             if 0 < len(data) <= self._receiving.to_come:
                 self._more_body(self._receiving, data)
             else:
@@ -111,8 +111,7 @@ class Downstream(asyncio.Protocol):
             return False
         request = Received(self._relay, head, self._progress_at)
         request.add(body)
-        self._current = Exchange(self._relay, self, request)
-        self._current.start()
+        self._answer(request)
         return True
 
     def _begin(self, data: bytes) -> None:
@@ -164,7 +163,7 @@ class Downstream(asyncio.Protocol):
             self._malformed("The request is not valid HTTP/1.1.")
             return
         if self._receiving is None:
-            self._answer_next()
+            self._answer(request)
         elif request.problem is not None and request.problem.close:
             self._end_with(request)
         else:
@@ -183,11 +182,11 @@ class Downstream(asyncio.Protocol):
         else:
             self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
             self._receiving = None
-            self._ready.append(Exchange(self._relay, self, request))
-            self._answer_next()
+            self._answer(request)
 
     def _hand_over(self, data: bytes) -> None:
         """Give the connection to the aiohttp server: at a message boundary, for good."""
+        self._relay.outbox.flush()
         self._forget()
         protocol = self._relay.web()
         self.transport.set_protocol(protocol)
@@ -205,8 +204,7 @@ class Downstream(asyncio.Protocol):
         self._head = b""
         self._closing = True
         request.let_go()
-        self._ready.append(Exchange(self._relay, self, request))
-        self._answer_next()
+        self._answer(request)
 
     def pause_writing(self) -> None:
         self._stalled_bytes = self.transport.get_write_buffer_size()
@@ -219,17 +217,16 @@ class Downstream(asyncio.Protocol):
         self._stalled_bytes = -1
         if self._current is not None:
             self._current.client_caught_up()
+        elif self._backlog:
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         self._closing = True
+        self._backlog = b""
         current, self._current = self._current, None
-        waiting = tuple(self._ready)
-        self._ready.clear()
         if current is not None:
             current.client_gone()
-        for exchange in waiting:
-            exchange.client_gone()
         if self._receiving is not None:
             Exchange(self._relay, self, self._receiving).client_gone()
         self._receiving = None
@@ -255,34 +252,31 @@ class Downstream(asyncio.Protocol):
             self._receiving.add(body)
 
     def on_message_complete(self) -> None:
-        if self._receiving is not None:
-            self._ready.append(Exchange(self._relay, self, self._receiving))
-            self._receiving = None
+        self._receiving = None
 
     # the exchange's side
 
-    def _answer_next(self) -> None:
-        """Start the next whole request, in the order they came."""
-        while self._current is None:
-            if self._ready:
-                exchange = self._current = self._ready.popleft()
-                exchange.start()
-            elif self._backlog and not self._closing:
-                data, self._backlog = self._backlog, b""
-                self.transport.resume_reading()
-                self.data_received(data)
-            else:
-                break
+    def _answer(self, request: Received) -> None:
+        """The request is whole, or as much of it as is wanted."""
+        self._current = Exchange(self._relay, self, request)
+        self._current.start()
 
     def answered(self, *, keep: bool) -> None:
         """The current exchange has written its whole answer, or all it ever will."""
         self._current = None
-        if not keep or (self._closing and not self._ready):
+        if not keep or self._closing:
             self._close()
             return
         self._progress_at = time.monotonic()
-        if self._ready or self._backlog:
-            self._relay.loop.call_soon(self._answer_next)
+        if self._backlog:
+            self._relay.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take the next request of a client that sent it ahead: in the order they came, one in a turn of the loop."""
+        if self._current is None and self._stalled_bytes < 0 and not self._closing:
+            data, self._backlog = self._backlog, b""
+            self.transport.resume_reading()
+            self._take(data)
 
     def _close(self) -> None:
         """End the connection; if the client is still sending, let it read our answer before it sees a reset."""
@@ -300,7 +294,7 @@ class Downstream(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """The daemon drains: a connection without a request ends."""
-        if self._current is None and self._receiving is None and not self._ready:
+        if self._current is None and self._receiving is None and not self._backlog:
             self._closing = True
             self.transport.close()
 

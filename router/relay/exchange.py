@@ -180,6 +180,8 @@ class Exchange:
             target = route.pool.pick(now, reserved, self._tried, self._avoid, relay.rng)
             if target is not None:
                 return route, target
+        if len(self.attempts) >= self.request.snapshot.config.defaults.retry.attempts:
+            return None
         for route in chain:
             target = route.pool.last_resort(now, relay.rng, reserved, self._tried)
             if target is not None:
@@ -381,10 +383,15 @@ class Exchange:
         """The upstream's own error answer goes to the client: as it is, or in our envelope if an SDK cannot read it."""
         facts, headers, body = failure.facts, failure.headers, failure.body
         assert facts is not None
-        if not envelope.passes(failure.status, facts):
+        tells = any(secret.encode("latin-1") in failure.text for secret in failure.credentials)
+        if tells or not envelope.passes(failure.status, facts):
             style = self.request.snapshot.config.errors.code_style
-            body = envelope.wrap_upstream(failure.status, facts, body, self.reply.request_id, style)
-            headers = [line for line in headers if not line.lower().startswith(b"content-type:")]
+            body = envelope.wrap_upstream(
+                failure.status, facts, failure.text, self.reply.request_id, style, secrets=failure.credentials
+            )
+            headers = [
+                line for line in headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
+            ]
             headers.append(b"content-type: application/json")
         self._describe_attempts()
         self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)

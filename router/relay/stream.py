@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from router.events import Usage
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body
 from router.protocol import openai
+from router.protocol.coding import StreamDecoder
 from router.protocol.openai import ChunkFacts, Meaning
 from router.protocol.sse import EventReader
 from router.protocol.usage import of_openai
@@ -38,6 +39,7 @@ class StreamAnswer:
         "_attempt",
         "_before",
         "_choices",
+        "_decoder",
         "_exchange",
         "_finished",
         "_held",
@@ -64,6 +66,7 @@ class StreamAnswer:
         self._attempt = attempt
         self._said = said
         self._reader = EventReader()
+        self._decoder = StreamDecoder(said.content_encoding) if said.content_encoding else None
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._relaying = False
@@ -91,6 +94,12 @@ class StreamAnswer:
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
+            if self._decoder is not None:
+                try:
+                    data = self._decoder.feed(data)
+                except ValueError:
+                    self._exchange.failed(Failure(verdict=VERDICTS[Cause.PROTOCOL], status=200))
+                    return
             if self._relaying:
                 if now - self.read_at > self.max_gap_s:
                     self.max_gap_s = now - self.read_at
@@ -153,7 +162,10 @@ class StreamAnswer:
     def _commit(self, events: list[bytes]) -> bool:
         """The stream is real: the client gets its head, what was held, and from here on everything."""
         self._relaying = True
-        self._exchange.commit_stream(self._said.passing)
+        headers = self._said.passing
+        if self._decoder is not None:
+            headers = [line for line in headers if not line.lower().startswith(b"content-encoding:")]
+        self._exchange.commit_stream(headers)
         held, self._held = self._held, []
         if held:
             self._reply.write(b"".join(held))

@@ -95,8 +95,6 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer was cut off by bytes that are not HTTP."""
         self._cut = -1
         """How many pieces of `body` belong to the answer, if anything came behind it."""
-        self._informational = 0
-        """Heads before the final one."""
         self._reset()
 
     def _reset(self) -> None:
@@ -111,6 +109,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._flowing = False
         """The head is complete, its owner waits, and nothing is odd: chunks go the short way."""
         self._reusable = False
+        self._informational = 0
+        """Heads before the final one."""
 
     def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
         """Send one request; its answer goes to `owner`."""

@@ -1,0 +1,46 @@
+"""Content codings of upstreams that compress although they were asked not to (PROTOCOL 5.6).
+
+Their bytes pass as they came; this reads them on the side. Only an event stream is sent on decoded, since events can be
+neither counted, hidden nor cut inside compressed bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+"""Of `zlib.decompressobj`: look at the first bytes for which of the two it is. HTTP's `deflate` is zlib's format."""
+
+KNOWN = frozenset((b"gzip", b"x-gzip", b"deflate"))
+
+
+def decoded(body: bytes, coding: bytes, limit: int) -> bytes | None:
+    """Return a body without its coding; None if the coding is unknown, the body broken, or longer than `limit`."""
+    if coding not in KNOWN:
+        return None
+    decoder = zlib.decompressobj(GZIP_OR_ZLIB)
+    try:
+        text = decoder.decompress(body, limit)
+    except zlib.error:
+        return None
+    return text if decoder.eof else None
+
+
+class StreamDecoder:
+    """Decodes a compressed event stream as it comes."""
+
+    def __init__(self, coding: bytes) -> None:
+        """`coding` is one of `KNOWN`."""
+        assert coding in KNOWN
+        self._decoder = zlib.decompressobj(GZIP_OR_ZLIB)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what `data` makes readable.
+
+        Raises:
+            ValueError: The data is not of the coding.
+        """
+        try:
+            return self._decoder.decompress(data)
+        except zlib.error as error:
+            raise ValueError("the stream is not of the coding it names") from error
