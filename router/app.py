@@ -280,7 +280,7 @@ class Daemon:
         for exchange in tuple(relay.exchanges):
             exchange.stop()
         for connection in tuple(relay.connections):
-            connection.close_if_idle()
+            connection.stop()
         self._hurry.clear()
         await self._wait(FLUSH_S, lambda: not relay.connections)
         await self._close()

@@ -104,6 +104,7 @@ async def _serve(path: Path) -> int:
     from router.app import Daemon  # noqa: PLC0415 (`check` and `version` answer without loading the daemon)
 
     daemon = Daemon(path, environ=os.environ)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)  # by default it would kill us
     try:
         await daemon.start()
     except OSError as error:

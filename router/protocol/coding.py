@@ -11,6 +11,9 @@ import zlib
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 """Of `zlib.decompressobj`: look at the first bytes for which of the two it is. HTTP's `deflate` is zlib's format."""
 
+DECODED_MAX = 4 * 1024 * 1024
+"""Bytes one read of a compressed stream may become: events are small, and a bomb must not stand in everybody's way."""
+
 KNOWN = frozenset((b"gzip", b"x-gzip", b"deflate"))
 
 
@@ -38,9 +41,12 @@ class StreamDecoder:
         """Return what `data` makes readable.
 
         Raises:
-            ValueError: The data is not of the coding.
+            ValueError: The data is not of the coding, or makes more than `DECODED_MAX` bytes at once.
         """
         try:
-            return self._decoder.decompress(data)
+            text = self._decoder.decompress(data, DECODED_MAX)
         except zlib.error as error:
             raise ValueError("the stream is not of the coding it names") from error
+        if self._decoder.unconsumed_tail:
+            raise ValueError("the stream grows too much when it is decoded")
+        return text

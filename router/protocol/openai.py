@@ -81,8 +81,8 @@ class ChunkFacts(NamedTuple):
     error: ErrorFacts | None
     output_deltas: int
     """Choices with a piece of content: a lower bound of the tokens in this event."""
-    finished: int
-    """Choices with a finish reason; a request with `n` choices is complete after `n` of them."""
+    finished: tuple[int, ...]
+    """Indexes of choices with a finish reason; a request with `n` choices is complete when all of them have had one."""
 
 
 class BodyFacts(NamedTuple):
@@ -135,14 +135,14 @@ def read_chunk(event: bytes) -> ChunkFacts:
     meaning, chunk = read_event(event)
     if chunk is None:
         error = ErrorFacts(message=_phrase(0)) if meaning & Meaning.ERROR else None
-        return ChunkFacts(meaning, None, error, 0, 0)
+        return ChunkFacts(meaning, None, error, 0, ())
     choices = _choices(chunk)
     return ChunkFacts(
         meaning,
         usage_of(chunk),
         error_of(chunk) if meaning & Meaning.ERROR else None,
         sum(map(_has_content, choices)),
-        sum(map(_is_finished, choices)),
+        tuple(index for index, choice in map(_indexed, choices) if _is_finished(choice)),
     )
 
 
@@ -197,6 +197,11 @@ def _has_content(choice: dict[str, Any]) -> bool:
             if delta.get(name):
                 return True
     return bool(choice.get("text"))
+
+
+def _indexed(choice: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    index = choice.get("index")
+    return (index if isinstance(index, int) else 0), choice
 
 
 def _is_finished(choice: dict[str, Any]) -> bool:

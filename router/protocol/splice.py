@@ -113,9 +113,10 @@ def read_chat(body: bytes) -> ChatRequest:
     model, stream, max_tokens, n = _usual_facts(text) or _facts(text, values, model_at)
     wants_usage, ask_at = _read_stream_options(text, members, values) if stream else (False, None)
     if cuts:
+        length = model_at[1] - model_at[0]
         model_at = (_placed(model_at[0], cuts), _placed(model_at[1], cuts))
-        if model_at[1] - model_at[0] > _MODEL_BYTES_MAX:
-            _refuse_model()
+        if model_at[1] - model_at[0] != length:
+            _refuse_model()  # what was left out was a part of the name
         ask_at = (_placed(ask_at[0], cuts), _placed(ask_at[1], cuts), ask_at[2]) if ask_at is not None else None
     size = len(text) + len(cuts) * _MEDIA_TEXT_BYTES
     return ChatRequest(model, stream, wants_usage, max_tokens, n, size, model_at, ask_at)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from router.events import NEVER
 from router.policy.outcomes import VERDICTS, Cause, Verdict, implied_status, of_error_body, of_status
 from router.protocol import http, openai
-from router.protocol.coding import KNOWN, decoded
+from router.protocol.coding import DECODED_MAX, KNOWN, decoded
 from router.protocol.durations import retry_after
 from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
@@ -59,6 +59,9 @@ class Answer(Protocol):
     def output_estimate(self) -> int:
         """Tokens of output so far, for want of a report."""
 
+    def has_failed(self) -> bool:
+        """The upstream said in its stream that it failed, and only its end is to come."""
+
     def takes_events(self) -> bool:
         """Events of our own (heartbeats, an error) may be put in now."""
 
@@ -79,7 +82,7 @@ def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) 
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return StreamAnswer(exchange, attempt, said)
     assert exchange.chat is not None
-    return WholeAnswer(exchange, said, wanted_stream=exchange.chat.stream)
+    return WholeAnswer(exchange, attempt, said, wanted_stream=exchange.chat.stream)
 
 
 class WholeAnswer:
@@ -90,8 +93,9 @@ class WholeAnswer:
     _size: int = 0
     _flowing: bool = False
 
-    def __init__(self, exchange: Exchange, said: Answered, *, wanted_stream: bool) -> None:
+    def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered, *, wanted_stream: bool) -> None:
         self._exchange = exchange
+        self._attempt = attempt
         self._said = said
         self._wanted_stream = wanted_stream
         self._pieces: list[bytes] = []
@@ -105,8 +109,11 @@ class WholeAnswer:
         connection.body.clear()
         if connection.complete:
             self._end()
-        elif self._size > HELD_MAX and not self._flowing and not self._wanted_stream:
-            self._flow()
+        elif self._size > HELD_MAX and not self._flowing:
+            if self._wanted_stream:
+                self._exchange.failed(Failure(verdict=VERDICTS[Cause.WRONG_TYPE], status=200))
+            else:
+                self._flow()
 
     def _take(self, piece: bytes) -> None:
         self._size += len(piece)
@@ -140,10 +147,15 @@ class WholeAnswer:
     def _read_facts(self, body: bytes) -> openai.BodyFacts:
         if not self._said.content_encoding:
             return openai.read_body(body)
-        text = decoded(body, self._said.content_encoding, METERED_MAX)
+        text = self._text(body)
         if text is None:  # a coding we do not know: nothing can be said against it, nothing read from it
             return openai.BodyFacts(is_object=True, id="", usage=None, error=None)
         return openai.read_body(text)
+
+    def _text(self, body: bytes) -> bytes | None:
+        if not self._said.content_encoding:
+            return body
+        return decoded(body, self._said.content_encoding, DECODED_MAX)
 
     def _object(self, facts: openai.BodyFacts, body: bytes) -> None:
         """This body is no answer: the attempt has failed."""
@@ -155,7 +167,15 @@ class WholeAnswer:
         verdict = of_error_body(error.code, error.type, error.message)
         status = implied_status(error.code, error.type) or 502
         self._exchange.failed(
-            Failure(verdict=verdict, status=status, headers=self._said.passing, body=body, text=body, facts=error)
+            Failure(
+                verdict=verdict,
+                status=status,
+                headers=self._said.passing,
+                body=body,
+                text=self._text(body) or b"",
+                credentials=self._attempt.wire.credentials,
+                facts=error,
+            )
         )
 
     def ended_without_saying(self) -> bool:
@@ -169,6 +189,10 @@ class WholeAnswer:
     def output_estimate(self) -> int:
         """By the length so far."""
         return self._size // BYTES_PER_TOKEN
+
+    def has_failed(self) -> bool:
+        """It is no stream."""
+        return False
 
     def takes_events(self) -> bool:
         """It is no stream."""
@@ -241,6 +265,10 @@ class ErrorAnswer:
     def output_estimate(self) -> int:
         """By the length so far."""
         return 0
+
+    def has_failed(self) -> bool:
+        """It is no stream."""
+        return False
 
     def takes_events(self) -> bool:
         """It is no stream."""

@@ -14,6 +14,7 @@ import httptools
 
 from router.errors import Kind, RequestError
 from router.protocol.http import Repeated
+from router.relay import ending
 from router.relay.exchange import Exchange
 from router.relay.request import Head, Received
 
@@ -32,7 +33,7 @@ LINGER_S = 2.0
 """After an answer that ends the connection in the middle of a request: how long we let the client read it."""
 
 BACKLOG_MAX = 64 * 1024
-"""Bytes a client may send ahead while its request is being answered; then it is not read until the answer is out."""
+"""Bytes a client may send ahead while its request is being answered; after more the connection ends with that answer."""
 
 
 class Downstream(asyncio.Protocol):
@@ -89,18 +90,21 @@ class Downstream(asyncio.Protocol):
         self._progress_at = time.monotonic()
         if self._current is not None or self._backlog or self._stalled_bytes >= 0:
             self._backlog += data
-            if len(self._backlog) > BACKLOG_MAX:
-                self.transport.pause_reading()
+            if len(self._backlog) > BACKLOG_MAX:  # not paused: nobody would notice then that the client leaves
+                self._backlog = b""
+                self._closing = True
         elif not self._closing:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
         """Take what was read, up to the end of one request."""
-        if self._receiving is not None:
-            if 0 < len(data) <= self._receiving.to_come:
-                self._more_body(self._receiving, data)
+        request = self._receiving
+        if request is not None:
+            if request.to_come < 0:
+                self._feed(request, data)
             else:
-                self._feed(self._receiving, data)
+                self._backlog = data[request.to_come :]
+                self._more_body(request, data[: request.to_come])
         elif self._head or self._repeated is None or not self._again(*self._repeated, data):
             self._begin(self._head + data if self._head else data)
 
@@ -138,7 +142,12 @@ class Downstream(asyncio.Protocol):
             return
         self._head = b""
         head = Head(self._relay.snapshot)
-        head.read(line, data[line.end() : end].split(b"\r\n") if end > line.end() else [])
+        lines = data[line.end() : end].split(b"\r\n") if end > line.end() else []
+        staying = [each for each in lines if not each[:8].lower().startswith(b"upgrade:")]
+        if len(staying) < len(lines):  # RFC 9110 section 7.8: an upgrade may be ignored; llhttp would skip the body
+            data = b"\r\n".join((data[: line.end() - 2], *staying, b"", data[end + 4 :]))
+            lines, end = staying, line.end() + sum(map(len, staying)) + 2 * len(staying) - 2
+        head.read(line, lines)
         request = self._receiving = Received(self._relay, head, self._progress_at)
         request.expect(end + 4)
         self._feed(request, data)
@@ -156,18 +165,19 @@ class Downstream(asyncio.Protocol):
         request.to_come -= len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nothing here can be upgraded, so the request counts as it is; only the parser wants to stop.
-            self._parser = httptools.HttpRequestParser(self)
-        except httptools.HttpParserError:
-            self._malformed("The request is not valid HTTP/1.1.")
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if self._receiving is not None:
+                self._malformed("The request is not valid HTTP/1.1.")
+                return
+            self._closing = True  # the request is whole; what came behind it is nonsense
         if self._receiving is None:
+            request.head.keep_alive = request.head.keep_alive and not self._closing
             self._answer(request)
         elif request.problem is not None and request.problem.close:
             self._end_with(request)
         else:
-            if request.head.expects and request.problem is None and not request.size:
+            if request.head.expects and request.problem is None and not request.continued:
+                request.continued = True
                 self._relay.outbox.put(self.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
             self._watch()
 
@@ -275,7 +285,6 @@ class Downstream(asyncio.Protocol):
         """Take the next request of a client that sent it ahead: in the order they came, one in a turn of the loop."""
         if self._current is None and self._stalled_bytes < 0 and not self._closing:
             data, self._backlog = self._backlog, b""
-            self.transport.resume_reading()
             self._take(data)
 
     def _close(self) -> None:
@@ -288,15 +297,32 @@ class Downstream(asyncio.Protocol):
             self.transport.write_eof()
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._relay.loop.call_later(LINGER_S, self.transport.abort)
+            self._timer = self._relay.loop.call_later(LINGER_S, self._lingered, time.monotonic())
         else:
             self.transport.close()
+
+    def _lingered(self, since: float) -> None:
+        """The client had time to read our answer; if it still does, it may go on for `write_timeout`."""
+        reads = self.transport.get_write_buffer_size() > 0
+        if reads and time.monotonic() - since < self._relay.snapshot.config.requests.write_timeout:
+            self._timer = self._relay.loop.call_later(LINGER_S, self._lingered, since)
+        else:
+            self.transport.abort()
 
     def close_if_idle(self) -> None:
         """The daemon drains: a connection without a request ends."""
         if self._current is None and self._receiving is None and not self._backlog:
             self._closing = True
+            self._relay.outbox.flush()
             self.transport.close()
+
+    def stop(self) -> None:
+        """The time to drain is over: a request that has not come whole is told so."""
+        if self._receiving is not None:
+            self._receiving.problem = ending.draining()
+            self._end_with(self._receiving)
+        else:
+            self.close_if_idle()
 
     # patience
 

@@ -28,6 +28,7 @@ from router.relay.reply import Reply
 from router.relay.upstream import ConnectError, UpstreamConnection
 
 if TYPE_CHECKING:
+    from router.config.schema import Timeouts
     from router.events import Attempt as AttemptRecord
     from router.policy.catalogue import Route
     from router.policy.limits import Limiter
@@ -43,6 +44,18 @@ GRACE_S = 0.1
 """A deadline noticed so late means that we were not running: what came meanwhile is read first (RELIABILITY O14)."""
 
 PATH = b"/chat/completions"
+
+SECRET_MIN = 8
+"""A shorter credential is a placeholder (`x`, `none`), and may stand in any text."""
+
+END_S = 1.0
+"""After an upstream has said in its stream that it failed: how long it may take to end it (PROTOCOL 5.5)."""
+
+STALE_S = 1.0
+"""An idle connection that its peer had closed says so at once; one that dies later died of something else."""
+
+OWN_CREDENTIAL = frozenset((Cause.RATE_LIMITED, Cause.QUOTA, Cause.AUTH))
+"""Another credential of the same upstream may fare better."""
 
 OK = VERDICTS[Cause.OK]
 
@@ -70,6 +83,8 @@ class Exchange:
     """Our own time until the first attempt was sent, without waiting for a connection."""
     _gone: bool = False
     """The client has left."""
+    _last: Target | None = None
+    """Where the last attempt went."""
     _tried: tuple[Target, ...] = ()
     _avoid: tuple[UpstreamState, ...] = ()
     """What failed in a way that makes another attempt there pointless, for now."""
@@ -106,12 +121,11 @@ class Exchange:
         """The request is whole: answer it."""
         try:
             self._admit(self.started)
+            self._try(self.started)
         except Problem as problem:
             self._refuse(problem)
         except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not the connection's state)
             self._bug(error)
-        else:
-            self._try(self.started)
 
     def _admit(self, now: float) -> None:
         """Read what the router needs of the request, and ask the key's limits.
@@ -202,6 +216,7 @@ class Exchange:
         model = target.model or self.chat.model
         attempt = self.attempt = Attempt(route, target, target.begin(now, self.reserved), wire, model, now)
         self._answer = None
+        self._last = target
         if not self.attempts:
             self.overhead_s = now - self.started
         connection = None if fresh or wire.pacer is not None else wire.pools[target.credential].take()
@@ -257,7 +272,7 @@ class Exchange:
         head = policy.head(path, lines, length)
         attempt.connection = connection
         self.phase = Phase.WAITING
-        connection.send(self, [head, *parts])
+        connection.send(self, [head, *parts], length)
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
@@ -294,6 +309,8 @@ class Exchange:
         attempt = self.attempt
         assert attempt is not None
         attempt.connection = None
+        if cause is Cause.STALE and time.monotonic() - attempt.sent > STALE_S:
+            cause = Cause.CLOSED
         if cause is Cause.STALE:
             self._repeat(attempt, cause, fresh=True)
         elif self._answer is None or not self._answer.ended_without_saying():
@@ -326,7 +343,7 @@ class Exchange:
         attempt.lease.end(now, 0)
         self._close_attempt(attempt, verdict.cause, now)
         self._tried = (*self._tried, attempt.target)
-        if verdict.blame in (Blame.HARD, Blame.SOFT):
+        if verdict.blame in (Blame.HARD, Blame.SOFT) and verdict.cause not in OWN_CREDENTIAL:
             self._avoid = (*self._avoid, attempt.target.upstream)
         if self._failure is None or verdict.kind is not Kind.UPSTREAM_RATE_LIMITED:
             self._failure = failure
@@ -374,7 +391,7 @@ class Exchange:
         kind, wait_s = self.route.pool.why_not(now, self.reserved)
         if failure is None:
             self._refuse(ending.nobody(kind, wait_s))
-        elif failure.facts is not None and failure.verdict.passes and not self.reply.committed:
+        elif failure.facts is not None and failure.verdict.passes:
             self._pass_on(failure)
         else:
             self._refuse(ending.after_failure(failure, wait_s))
@@ -383,8 +400,10 @@ class Exchange:
         """The upstream's own error answer goes to the client: as it is, or in our envelope if an SDK cannot read it."""
         facts, headers, body = failure.facts, failure.headers, failure.body
         assert facts is not None
-        tells = any(secret.encode("latin-1") in failure.text for secret in failure.credentials)
-        if tells or not envelope.passes(failure.status, facts):
+        tells = any(
+            secret.encode("latin-1") in failure.text for secret in failure.credentials if len(secret) >= SECRET_MIN
+        )
+        if tells or self.reply.committed or not envelope.passes(failure.status, facts):
             style = self.request.snapshot.config.errors.code_style
             body = envelope.wrap_upstream(
                 failure.status, facts, failure.text, self.reply.request_id, style, secrets=failure.credentials
@@ -393,6 +412,11 @@ class Exchange:
                 line for line in headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
             ]
             headers.append(b"content-type: application/json")
+        if self.reply.committed:  # with heartbeats: the status is gone, the words are not (PROTOCOL 7.4)
+            self.reply.write(b"data: " + body + b"\n\n")
+            self.reply.cut()
+            self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
+            return
         self._describe_attempts()
         self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)
         self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
@@ -534,13 +558,15 @@ class Exchange:
         if self.attempt is None:
             return
         self.attempt.lease.withdraw()
-        sent = self.attempt.sent > 0
+        if not self.attempt.sent:
+            now = time.monotonic()
+            self.attempt.lease.end(now, 0)
+            self._close_attempt(self.attempt, cause, now)
+            return
         answered = self._answer
         usage = answered.usage() if answered is not None else None
         output = answered.output_estimate() if answered is not None else 0
         self._finish(cause, usage, output, time.monotonic())
-        if not sent:
-            self.charged = 0
 
     def stop(self) -> None:
         """The time to drain is over."""
@@ -556,9 +582,13 @@ class Exchange:
     # deadlines
 
     def _total_due(self) -> float:
-        attempt = self.attempt
-        timeouts = attempt.target.timeouts if attempt is not None else self.request.snapshot.config.defaults.timeouts
-        return self.started + timeouts.total
+        return self.started + self._timeouts().total
+
+    def _timeouts(self) -> Timeouts:
+        """Of the attempt under way, or of the last one."""
+        if self._last is not None:
+            return self._last.timeouts
+        return self.request.snapshot.config.defaults.timeouts
 
     def _due(self) -> tuple[float, Cause]:
         """Until when we wait for what we are waiting for, and what it is called when it does not come."""
@@ -576,6 +606,8 @@ class Exchange:
             due, cause = attempt.sent + timeouts.first_token, Cause.FIRST_TOKEN
         else:
             read_at = self._answer.read_at if self._answer is not None else attempt.head
+            if self._answer is not None and self._answer.has_failed():
+                return read_at + END_S, Cause.ERROR_BODY
             due, cause = math.inf if self._slow else read_at + timeouts.idle, Cause.IDLE
         total = self.started + timeouts.total
         return (due, cause) if due < total else (total, Cause.TOTAL)

@@ -33,7 +33,8 @@ class Outbox:
         waiting = self._waiting
         if not waiting:
             if len(self._crowd) < CROWD_MIN:
-                transport.write(data)
+                if not transport.is_closing():
+                    transport.write(data)
                 return
             self._loop.call_soon(self.flush)
         waiting.append((transport, data))
@@ -42,4 +43,5 @@ class Outbox:
         """Write what waits: at the end of the turn, and before anything that must not overtake it."""
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
-            transport.write(data)
+            if not transport.is_closing():  # its owner has been told, or will be; uvloop would raise
+                transport.write(data)

@@ -55,6 +55,7 @@ class Reply:
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
+        self._put = relay.outbox.put
         self._transport = downstream.transport
         self._request = request
         self.request_id = relay.request_id()
@@ -122,7 +123,9 @@ class Reply:
         """The same, at a time that is known. HOT: once per chunk."""
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._raw(data, now)
+        self._put(self._transport, data)
+        self.bytes_out += len(data)
+        self.last_write_at = now
 
     def end(self) -> None:
         """The body is whole: say so in the framing."""
@@ -137,6 +140,6 @@ class Reply:
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
 
     def _raw(self, data: bytes, now: float) -> None:
-        self._relay.outbox.put(self._transport, data)
+        self._put(self._transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now

@@ -80,8 +80,11 @@ class Received:
     """One request, as far as it has come."""
 
     problem: Problem | None = None
+    continued: bool = False
+    """The client has our leave to send the body."""
     size: int = 0
     """Bytes of body so far."""
+    _refused_bytes: int = 0
     to_come: int = -1
     """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
 
@@ -101,8 +104,12 @@ class Received:
             self.to_come = head_bytes + (head.content_length or 0)
         if self.problem is None and head.content_length:
             self._check_size(head.content_length)
-        if self.problem is not None and head.expects:
-            self.problem.close = True  # the client waits for leave and gets none: its body may come or not
+        if self.problem is not None and (head.expects or (head.content_length or 0) > self._body_max()):
+            # The client waits for leave and gets none, so its body may come or not; or it is more than we read.
+            self.problem.close = True
+
+    def _body_max(self) -> int:
+        return self.snapshot.config.requests.body_max
 
     def _check_size(self, size: int) -> None:
         """See whether `size` bytes of body fit."""
@@ -119,6 +126,8 @@ class Received:
     def add(self, piece: bytes) -> None:
         """Keep a piece of the body, unless the request is refused anyway."""
         if self.problem is not None:
+            self._refused_bytes += len(piece)
+            self.problem.close = self.problem.close or self._refused_bytes > self._body_max()
             return
         self._pieces.append(piece)
         self.size += len(piece)

@@ -75,7 +75,7 @@ class StreamAnswer:
         self._before = self._after = b"\n"
         """What stands around the content of the last plain event: most events differ from it in that alone."""
         self._choices = exchange.chat.n
-        self._finished = 0
+        self._finished: set[int] = set()
         """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
         self._said_error: Verdict | None = None
         """The upstream put an error event into the stream after content."""
@@ -208,7 +208,7 @@ class StreamAnswer:
 
     def _note(self, facts: ChunkFacts) -> None:
         self.contents += facts.output_deltas
-        self._finished += facts.finished
+        self._finished.update(facts.finished)
         if facts.usage is not None:
             self._usage = facts.usage  # the last one counts: some upstreams repeat running totals (PROTOCOL 9.3)
 
@@ -238,7 +238,7 @@ class StreamAnswer:
 
     def ended_without_saying(self) -> bool:
         """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
-        if not self._relaying or self._opaque or self._finished < self._choices or self._said_error is not None:
+        if not self._relaying or self._opaque or len(self._finished) < self._choices or self._said_error is not None:
             return False
         self._reply.write(openai.DONE)
         self._end()
@@ -253,6 +253,10 @@ class StreamAnswer:
     def output_estimate(self) -> int:
         """Most upstreams send a token in an event."""
         return self.contents
+
+    def has_failed(self) -> bool:
+        """The upstream said so in an event of its own."""
+        return self._said_error is not None
 
     def takes_events(self) -> bool:
         """Only whole events have gone out, and none of them said that the stream has failed."""

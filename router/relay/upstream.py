@@ -33,6 +33,10 @@ JOINED_MAX = 64 * 1024
 LINGER_S = 1.0
 """How long a connection may take to end a message whose terminal marker the client already has (PROTOCOL 5.5)."""
 
+ADDRESS_S = 0.5
+"""How long one of several addresses of a host may take: a black hole must not hide the good one behind it (U21 of
+RELIABILITY 6.8: dual stack with broken IPv6)."""
+
 ADDRESSES_FRESH_S = 30.0
 ADDRESSES_KEPT_S = 300.0
 """Resolved addresses are asked for again after 30 s; while the resolver fails, old ones serve for 5 minutes (RELIABILITY
@@ -112,12 +116,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         """Heads before the final one."""
 
-    def send(self, owner: Owner, parts: list[bytes | memoryview]) -> None:
+    def send(self, owner: Owner, parts: list[bytes | memoryview], body_bytes: int) -> None:
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
         self.reader = None
         outbox = self._pool.outbox
-        if len(parts[-1]) < JOINED_MAX:
+        if body_bytes < JOINED_MAX:
             outbox.put(self.transport, b"".join(parts))
         else:
             outbox.flush()
@@ -168,8 +172,22 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
 
     def data_received(self, data: bytes) -> None:
+        if self._flowing:  # HOT: once per chunk
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._nonsense_came()
+            if self._flowing:
+                self._read()
+            else:
+                self._take(self.owner)
+        else:
+            self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
+        """Take bytes while the head is not known, or while nobody waits for them."""
         owner = self.owner
-        if not self._flowing and owner is not None and not self.status and not self._head:
+        if owner is not None and not self.status and not self._head:
             repeated = self._pool.repeated
             if repeated is not None and (body := repeated[0].body_of(data)) is not None:
                 self._whole_at_once(owner, repeated[1], body)
@@ -179,16 +197,13 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._reusable = self._flowing = False
-            self._nonsense = not self.complete  # what came before the nonsense is an answer, or a part of one
-        if self._flowing:  # HOT: once per chunk
-            assert self.reader is not None
-            try:
-                self.reader(self)
-            except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
-                self._puzzled(error)
-        else:
-            self._take(owner)
+            self._nonsense_came()
+        self._take(owner)
+
+    def _nonsense_came(self) -> None:
+        """What is not HTTP ends the use of the connection; what came before is an answer, or a part of one."""
+        self._reusable = self._flowing = False
+        self._nonsense = not self.complete
 
     def _take(self, owner: Owner | None) -> None:
         """Take what is not simply more of an answer's body."""
@@ -223,8 +238,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.said = said
         self.body.append(body)
         self.complete = self._reusable = True
-        owner.upstream_answers(self)
+        self._announce(owner)
         self._read()
+
+    def _announce(self, owner: Owner) -> None:
+        try:
+            owner.upstream_answers(self)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._puzzled(error)
 
     def _unasked(self) -> None:
         """Bytes that nobody waits for: the end of an answer, or a peer out of step."""
@@ -238,7 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
         """See whether the head has come, and let the owner decide what reads the rest."""
         if self.status and self._read_head():
             self._flowing = not self._nonsense and not self.complete
-            owner.upstream_answers(self)
+            self._announce(owner)
             return self.owner is owner
         if self.status or self._nonsense or len(self._head) > ANSWER_HEAD_MAX:
             self._lost(Cause.PROTOCOL)
@@ -395,11 +416,12 @@ class ConnectionPool:
         except OSError as error:
             raise ConnectError(Cause.DNS) from error
         problem: Exception | None = None
-        for host, port in addresses:
+        for number, (host, port) in enumerate(addresses, start=1):
             try:
-                _, connection = await self.loop.create_connection(
-                    lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
-                )
+                async with asyncio.timeout(ADDRESS_S if number < len(addresses) else None):
+                    _, connection = await self.loop.create_connection(
+                        lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
+                    )
             except ssl.SSLError as error:  # before OSError, of which it is a subclass
                 raise ConnectError(Cause.TLS) from error
             except OSError as error:

@@ -111,7 +111,9 @@ def build_wires(
         if old is not None and old.settings == settings and old.credentials == credentials:
             wires[name] = old
         else:
-            wires[name] = Wire(name, settings, credentials, loop, outbox)
+            wire = wires[name] = Wire(name, settings, credentials, loop, outbox)
+            if old is not None and old.settings.pace == settings.pace:
+                wire.pacer = old.pacer  # its rate is the upstream's, whatever else changed
     return wires
 
 
