@@ -22,8 +22,8 @@ from router.policy import catalogue
 from router.policy.keys import build_keyring
 from router.protocol.http import scan
 from router.relay.downstream import Downstream
-from router.relay.request import authenticate
 from router.relay.outbox import Outbox
+from router.relay.request import authenticate
 from router.relay.service import Relay, Snapshot
 from router.relay.tasks import Tasks
 from router.relay.wire import build_wires, retire_unused
@@ -256,7 +256,7 @@ class Daemon:
         self._relay.draining = True
 
     async def stop(self, *, hurry: bool = False) -> None:
-        """End in order (STYLE 8); a second call with `hurry` shortens the first one's waiting. Returns when all is done."""
+        """End in order (STYLE 8) and return when all is done; a call with `hurry` shortens another one's waiting."""
         if hurry:
             self._hurry.set()
         if self._stopped is None:
@@ -288,7 +288,7 @@ class Daemon:
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         """Wait until it is done, the time is over, or somebody is in a hurry."""
         until = time.monotonic() + seconds
-        while not done() and not self._hurry.is_set() and time.monotonic() < until:
+        while not done() and not self._hurry.is_set() and time.monotonic() < until:  # noqa: ASYNC110 (once in a life)
             await asyncio.sleep(min(POLL_S, seconds))
 
     async def _close(self) -> None:

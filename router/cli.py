@@ -156,9 +156,8 @@ class _Signals:
 def _check(options: argparse.Namespace) -> int:
     loaded = load(options.config, environ=os.environ)
     config = loaded.config
-    print(
-        f"{options.config}: good ({len(config.models)} models, {len(config.upstreams)} upstreams, {len(config.keys)} keys)"
-    )
+    counts = f"{len(config.models)} models, {len(config.upstreams)} upstreams, {len(config.keys)} keys"
+    print(f"{options.config}: good ({counts})")
     return 0
 
 

@@ -10,8 +10,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 MMAP_THRESHOLD = 32 * 1024 * 1024
-"""Largest block that malloc takes from its heap. By default glibc maps and unmaps every object above 128 KiB, which made
-a 1 MB body cost three times as much; 32 MiB is the most that glibc accepts."""
+"""Largest block that malloc takes from its heap. By default glibc maps and unmaps every object above 128 KiB, which
+made a 1 MB body cost three times as much; 32 MiB is the most that glibc accepts."""
 
 TRIM_THRESHOLD = 64 * 1024 * 1024
 """Free memory at the top of the heap that is kept for the next body."""

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from router.events import NEVER
-from router.policy.outcomes import VERDICTS, Cause, Verdict, implied_status, of_error_body, of_status
+from router.policy.outcomes import VERDICTS, Cause, implied_status, of_error_body, of_status
 from router.protocol import http, openai
 from router.protocol.coding import DECODED_MAX, KNOWN, decoded
 from router.protocol.durations import retry_after
@@ -184,7 +184,7 @@ class WholeAnswer:
 
     def usage(self) -> None:
         """Nothing, before the end."""
-        return None
+        return
 
     def output_estimate(self) -> int:
         """By the length so far."""
@@ -260,7 +260,7 @@ class ErrorAnswer:
 
     def usage(self) -> None:
         """Nothing, before the end."""
-        return None
+        return
 
     def output_estimate(self) -> int:
         """By the length so far."""

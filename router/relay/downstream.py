@@ -33,7 +33,7 @@ LINGER_S = 2.0
 """After an answer that ends the connection in the middle of a request: how long we let the client read it."""
 
 BACKLOG_MAX = 64 * 1024
-"""Bytes a client may send ahead while its request is being answered; after more the connection ends with that answer."""
+"""Bytes a client may send ahead while its request is answered; after more the connection ends with that answer."""
 
 
 class Downstream(asyncio.Protocol):
@@ -230,7 +230,7 @@ class Downstream(asyncio.Protocol):
         elif self._backlog:
             self._go_on()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (however it ended, it ended)
         self._forget()
         self._closing = True
         self._backlog = b""

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 from router.errors import TABLE, Kind, Problem, Refused, UpstreamError
 from router.events import Outcome, Side
 from router.policy.outcomes import Cause
+from router.protocol import envelope
 
 if TYPE_CHECKING:
+    from router.config.schema import CodeStyle
     from router.policy.limits import Refusal
+    from router.protocol.http import Headers
     from router.relay.attempt import Failure
 
 WAIT_MIN_S = 1.0
+SECRET_MIN = 8
+"""A shorter credential is a placeholder (`x`, `none`), and may stand in any text."""
+
 WAIT_MAX_S = 60.0
 """Seconds of `retry-after` we send: SDKs ignore or give up on more (PROTOCOL 6)."""
 
@@ -29,7 +35,7 @@ _SAYS = {
     Kind.UPSTREAM_PROTOCOL: "The upstream's answer could not be understood.",
     Kind.UPSTREAM_TRUNCATED: "The upstream's answer broke off before it was complete.",
     Kind.UPSTREAM_AUTH: "The upstream refused the router's credential. The operator of this router has to mend it.",
-    Kind.UPSTREAM_QUOTA: "The router's account with the upstream is used up. The operator of this router has to mend it.",
+    Kind.UPSTREAM_QUOTA: "The router's account with the upstream is used up. The operator of the router has to mend it.",
     Kind.UPSTREAM_MODEL_MISSING: "The upstream does not have the model that the router's configuration promises.",
     Kind.UPSTREAM_ERROR: "The upstream failed.",
     Kind.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
@@ -76,6 +82,24 @@ def after_failure(failure: Failure, wait_s: float) -> Problem:
     return UpstreamError(
         kind, _SAYS.get(kind, _SAYS[Kind.UPSTREAM_ERROR]), should_retry=False if kind in _FINAL else None
     )
+
+
+def passed_on(failure: Failure, request_id: str, style: CodeStyle, *, as_event: bool) -> tuple[Headers, bytes]:
+    """The header lines and body of an upstream's own error, for the client (PROTOCOL 7.3).
+
+    As they are if every SDK can read them and they name none of our credentials; else, and inside a stream, in our
+    envelope.
+    """
+    facts = failure.facts
+    assert facts is not None
+    tells = any(secret.encode("latin-1") in failure.text for secret in failure.credentials if len(secret) >= SECRET_MIN)
+    if not tells and not as_event and envelope.passes(failure.status, facts):
+        return failure.headers, failure.body
+    body = envelope.wrap_upstream(failure.status, facts, failure.text, request_id, style, secrets=failure.credentials)
+    headers = [
+        line for line in failure.headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
+    ]
+    return [*headers, b"content-type: application/json"], body
 
 
 def draining() -> Refused:

@@ -6,8 +6,6 @@ is a plain method, so nothing interleaves. `phase` says what is being waited for
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -17,18 +15,18 @@ from router.events import LimitDecided, Notice, Outcome, Phase, Side, Usage
 from router.policy.limits import estimate_tokens
 from router.policy.outcomes import VERDICTS, Blame, Cause, Verdict
 from router.policy.retry import backoff
-from router.protocol import envelope
 from router.protocol.http import response_headers
-from router.protocol.http import target as upstream_target
 from router.protocol.openai import HEARTBEAT
-from router.protocol.splice import ChatRequest, compose, read_chat
-from router.relay import answer, ending, record
+from router.protocol.splice import ChatRequest, read_chat
+from router.relay import answer as answers
+from router.relay import ending, patience, record
 from router.relay.attempt import Attempt, Failure
+from router.relay.pool import ConnectError
 from router.relay.reply import Reply
-from router.relay.upstream import ConnectError, UpstreamConnection
 
 if TYPE_CHECKING:
-    from router.config.schema import Timeouts
+    import asyncio
+
     from router.events import Attempt as AttemptRecord
     from router.policy.catalogue import Route
     from router.policy.limits import Limiter
@@ -38,18 +36,11 @@ if TYPE_CHECKING:
     from router.relay.downstream import Downstream
     from router.relay.request import Received
     from router.relay.service import Relay
+    from router.relay.upstream import UpstreamConnection
 
 LATE_S = 0.5
 GRACE_S = 0.1
 """A deadline noticed so late means that we were not running: what came meanwhile is read first (RELIABILITY O14)."""
-
-PATH = b"/chat/completions"
-
-SECRET_MIN = 8
-"""A shorter credential is a placeholder (`x`, `none`), and may stand in any text."""
-
-END_S = 1.0
-"""After an upstream has said in its stream that it failed: how long it may take to end it (PROTOCOL 5.5)."""
 
 STALE_S = 1.0
 """An idle connection that its peer had closed says so at once; one that dies later died of something else."""
@@ -66,7 +57,7 @@ NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT
 class Exchange:
     """The state of one request. `Downstream` starts it; it settles exactly once."""
 
-    # Class attributes are what an exchange begins with: only what changes is stored, which halves the cost of making one.
+    # Class attributes are what an exchange begins with. Only what changes is stored: that halves the cost of one.
 
     phase: Phase = Phase.RECEIVING
     chat: ChatRequest | None = None
@@ -83,7 +74,7 @@ class Exchange:
     """Our own time until the first attempt was sent, without waiting for a connection."""
     _gone: bool = False
     """The client has left."""
-    _last: Target | None = None
+    last: Target | None = None
     """Where the last attempt went."""
     _tried: tuple[Target, ...] = ()
     _avoid: tuple[UpstreamState, ...] = ()
@@ -94,11 +85,11 @@ class Exchange:
     """What this exchange's retries are drawn on, once it retries."""
     _limiter: Limiter | None = None
     """The key's, once it has admitted the request."""
-    _slow: bool = False
+    slow: bool = False
     """The client does not read at the moment."""
     _failure: Failure | None = None
     """What the client is told if nothing better comes."""
-    _answer: answer.Answer | None = None
+    answer: answers.Answer | None = None
     _connecting: asyncio.Task[None] | None = None
     _pause: asyncio.TimerHandle | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -162,7 +153,7 @@ class Exchange:
         self.relay.exchanges.add(self)
 
     def _estimate(self, route: Route, chat: ChatRequest) -> None:
-        """What the request may cost in tokens: its prompt by length, pictures and sound by number, and all it asks for."""
+        """What the request may cost in tokens: its prompt by length, pictures by number, and all it asks for."""
         self.input_estimate = prompt = estimate_tokens(chat.text_bytes, 0, 1, 0, route.correction.value)
         output = chat.max_tokens if chat.max_tokens is not None else route.default_output_tokens
         self.reserved = prompt + output * chat.n
@@ -215,11 +206,11 @@ class Exchange:
         wire = self.request.snapshot.wires[target.upstream.name]
         model = target.model or self.chat.model
         attempt = self.attempt = Attempt(route, target, target.begin(now, self.reserved), wire, model, now)
-        self._answer = None
-        self._last = target
+        self.answer = None
+        self.last = target
         if not self.attempts:
             self.overhead_s = now - self.started
-        connection = None if fresh or wire.pacer is not None else wire.pools[target.credential].take()
+        connection = None if fresh or wire.pacer is not None else attempt.pool.take()
         if connection is not None:
             self._send(attempt, connection, now)
         else:
@@ -229,54 +220,34 @@ class Exchange:
 
     async def _reach(self, attempt: Attempt, *, fresh: bool) -> None:
         """Wait for the upstream's pace, then for a connection."""
-        wire = attempt.wire
-        pool = wire.pools[attempt.target.credential]
-        cause = Cause.PACE
-        connection: UpstreamConnection | None = None
+        failure = connection = None
         try:
-            if wire.pacer is not None and wire.settings.pace is not None:
-                async with asyncio.timeout(wire.settings.pace.wait):
-                    await wire.pacer.acquire()
-                attempt.paced = time.monotonic() - attempt.began
-                self._watch(time.monotonic())
-            connection = None if fresh else pool.take()
-            if connection is None:
-                connection = await pool.connect()
-                attempt.connected = time.monotonic()
-        except TimeoutError:
-            pass
+            await attempt.keep_pace()
+            self._watch(time.monotonic())
+            connection = await attempt.reach(fresh=fresh)
         except ConnectError as error:
-            cause = error.cause
+            failure = Failure(verdict=VERDICTS[error.cause])
         if self.attempt is not attempt or self.phase is not Phase.CONNECTING:
             if connection is not None:
-                pool.put(connection)
+                attempt.pool.put(connection)
             return
         self._connecting = None
-        if connection is None:
-            self.failed(Failure(verdict=VERDICTS[cause]))
-        else:
+        if failure is not None:
+            self.failed(failure)
+        elif connection is not None:
             self._send(attempt, connection, time.monotonic())
 
     def _send(self, attempt: Attempt, connection: UpstreamConnection, now: float) -> None:
         """Write the request: its head made for this upstream, its body spliced, nothing copied."""
-        request, chat, wire = self.request, self.chat, attempt.wire
-        assert chat is not None
-        attempt.asks_usage = wire.asks_usage and chat.stream and not chat.wants_usage
-        parts = compose(chat, request.body(), attempt.model, attempt.asks_usage)
-        path = upstream_target(wire.base_path, PATH, request.head.query, wire.query)
-        policy = wire.policies[attempt.target.credential]
-        lines = request.head.sent.get(policy)
-        if lines is None:
-            lines = request.head.sent[policy] = policy.lines(request.head.headers)
-        length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        head = policy.head(path, lines, length)
+        assert self.chat is not None
+        parts, body_bytes = attempt.compose(self.request, self.chat)
         attempt.connection = connection
         self.phase = Phase.WAITING
-        connection.send(self, [head, *parts], length)
+        connection.send(self, parts, body_bytes)
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
-        if chat.stream:
+        if self.chat.stream:
             self._watch(attempt.sent)
         else:
             timeouts = attempt.target.timeouts
@@ -290,12 +261,12 @@ class Exchange:
         assert attempt is not None
         attempt.head = time.monotonic()
         attempt.status = connection.status
-        begun = answer.begin(self, attempt, connection)
+        begun = answers.begin(self, attempt, connection)
         if isinstance(begun, Failure):
             self.failed(begun)
             return
         self.phase = Phase.HOLDING
-        self._answer = begun
+        self.answer = begun
         connection.reader = begun.read
         if not connection.complete:
             self._watch(attempt.head)
@@ -304,7 +275,7 @@ class Exchange:
         """Our own code failed on what the upstream sent."""
         self._bug(error)
 
-    def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
+    def upstream_lost(self, cause: Cause) -> None:
         """The answer will not become complete."""
         attempt = self.attempt
         assert attempt is not None
@@ -313,7 +284,7 @@ class Exchange:
             cause = Cause.CLOSED
         if cause is Cause.STALE:
             self._repeat(attempt, cause, fresh=True)
-        elif self._answer is None or not self._answer.ended_without_saying():
+        elif self.answer is None or not self.answer.ended_without_saying():
             self.failed(Failure(verdict=VERDICTS[cause], status=attempt.status))
 
     def repeat(self) -> None:
@@ -354,7 +325,7 @@ class Exchange:
 
     def _may_try_again(self, verdict: Verdict, now: float) -> bool:
         settings = self.request.snapshot.config.defaults.retry
-        if not verdict.failover or now >= self._total_due() or self.phase is Phase.SETTLED:
+        if not verdict.failover or now >= patience.total_due(self) or self.phase is Phase.SETTLED:
             return False
         if verdict.cause in NOT_SENT:
             return True
@@ -398,28 +369,16 @@ class Exchange:
 
     def _pass_on(self, failure: Failure) -> None:
         """The upstream's own error answer goes to the client: as it is, or in our envelope if an SDK cannot read it."""
-        facts, headers, body = failure.facts, failure.headers, failure.body
-        assert facts is not None
-        tells = any(
-            secret.encode("latin-1") in failure.text for secret in failure.credentials if len(secret) >= SECRET_MIN
-        )
-        if tells or self.reply.committed or not envelope.passes(failure.status, facts):
-            style = self.request.snapshot.config.errors.code_style
-            body = envelope.wrap_upstream(
-                failure.status, facts, failure.text, self.reply.request_id, style, secrets=failure.credentials
-            )
-            headers = [
-                line for line in headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
-            ]
-            headers.append(b"content-type: application/json")
+        assert failure.facts is not None
+        style = self.request.snapshot.config.errors.code_style
+        headers, body = ending.passed_on(failure, self.reply.request_id, style, as_event=self.reply.committed)
+        self._describe_attempts()
         if self.reply.committed:  # with heartbeats: the status is gone, the words are not (PROTOCOL 7.4)
             self.reply.write(b"data: " + body + b"\n\n")
             self.reply.cut()
-            self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
-            return
-        self._describe_attempts()
-        self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)
-        self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=facts.code)
+        else:
+            self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)
+        self._settle(ending.outcome_of_status(failure), Side.UPSTREAM, time.monotonic(), reason=failure.facts.code)
 
     def _refuse(self, problem: Problem) -> None:
         """End with an error of our own."""
@@ -497,7 +456,7 @@ class Exchange:
 
     def _break_off(self, problem: Problem, cause: Cause) -> None:
         """Content has gone out and no more will come: end so that the client cannot take it for complete."""
-        broken = self._answer
+        broken = self.answer
         assert broken is not None
         usage = broken.usage()
         if broken.takes_events():
@@ -532,15 +491,15 @@ class Exchange:
 
     def client_slow(self) -> None:
         """The client does not read: neither do we, and that is no silence of the upstream's."""
-        self._slow = True
+        self.slow = True
         if self.attempt is not None and self.attempt.connection is not None:
             self.attempt.connection.pause()
 
     def client_caught_up(self) -> None:
         """The client reads again."""
-        self._slow = False
-        if self._answer is not None:
-            self._answer.read_at = time.monotonic()
+        self.slow = False
+        if self.answer is not None:
+            self.answer.read_at = time.monotonic()
         if self.attempt is not None and self.attempt.connection is not None:
             self.attempt.connection.resume()
 
@@ -549,7 +508,7 @@ class Exchange:
         self._gone = True
         if self.phase is Phase.SETTLED:
             return
-        usage = self._answer.usage() if self._answer is not None else None
+        usage = self.answer.usage() if self.answer is not None else None
         self._drop_attempt(Cause.CLIENT_GONE)
         self._settle(Outcome.CLIENT_GONE, Side.CLIENT, time.monotonic(), usage=usage)
 
@@ -563,7 +522,7 @@ class Exchange:
             self.attempt.lease.end(now, 0)
             self._close_attempt(self.attempt, cause, now)
             return
-        answered = self._answer
+        answered = self.answer
         usage = answered.usage() if answered is not None else None
         output = answered.output_estimate() if answered is not None else 0
         self._finish(cause, usage, output, time.monotonic())
@@ -581,54 +540,9 @@ class Exchange:
 
     # deadlines
 
-    def _total_due(self) -> float:
-        return self.started + self._timeouts().total
-
-    def _timeouts(self) -> Timeouts:
-        """Of the attempt under way, or of the last one."""
-        if self._last is not None:
-            return self._last.timeouts
-        return self.request.snapshot.config.defaults.timeouts
-
-    def _due(self) -> tuple[float, Cause]:
-        """Until when we wait for what we are waiting for, and what it is called when it does not come."""
-        attempt = self.attempt
-        if attempt is None:
-            return self._total_due(), Cause.TOTAL
-        timeouts = attempt.target.timeouts
-        if self.phase is Phase.CONNECTING:
-            pace = attempt.wire.settings.pace
-            wait = attempt.paced if attempt.paced or pace is None else pace.wait
-            due, cause = attempt.began + wait + timeouts.connect, Cause.CONNECT_TIMEOUT
-        elif self.phase is Phase.WAITING:
-            due, cause = attempt.sent + timeouts.first_byte, Cause.FIRST_BYTE
-        elif self.phase is Phase.HOLDING and self._answer is not None and self._answer.streams:
-            due, cause = attempt.sent + timeouts.first_token, Cause.FIRST_TOKEN
-        else:
-            read_at = self._answer.read_at if self._answer is not None else attempt.head
-            if self._answer is not None and self._answer.has_failed():
-                return read_at + END_S, Cause.ERROR_BODY
-            due, cause = math.inf if self._slow else read_at + timeouts.idle, Cause.IDLE
-        total = self.started + timeouts.total
-        return (due, cause) if due < total else (total, Cause.TOTAL)
-
-    def _beat_due(self) -> float:
-        """When the client should hear from us, though there is nothing to say. Never: infinity."""
-        if self.chat is None or not self.chat.stream:
-            return math.inf
-        streams = self.request.snapshot.config.defaults.streams
-        answered = self._answer
-        if self.reply.committed:
-            if answered is not None and not answered.takes_events():
-                return math.inf
-            return self.reply.last_write_at + streams.heartbeat
-        if streams.early_keepalive or (answered is not None and answered.streams):
-            return self.started + streams.hold
-        return math.inf
-
     def _watch(self, now: float) -> None:
         """Make sure that we wake in time for whatever comes next."""
-        self._wake_by(min(self._due()[0], self._beat_due()), now)
+        self._wake_by(min(patience.due(self)[0], patience.beat_due(self)), now)
 
     def _wake_by(self, wakes_at: float, now: float) -> None:
         """Wake at that time or before it. Waking early is harmless: we look and sleep on."""
@@ -646,11 +560,11 @@ class Exchange:
             self._wakes_at = now + GRACE_S
             self._timer = self.relay.loop.call_later(GRACE_S, self._wake)
             return
-        due, cause = self._due()
+        due, cause = patience.due(self)
         if now >= due:
             self._timed_out(cause)
             return
-        if now >= self._beat_due():
+        if now >= patience.beat_due(self):
             if not self.reply.committed:
                 self.reply.begin_stream([b"content-type: text/event-stream"])
             self.reply.write(HEARTBEAT)
@@ -693,8 +607,8 @@ class Exchange:
         self.request.let_go()
         self.relay.exchanges.discard(self)
         self.relay.emit(
-            record.exchange_ended(self, now, phase, outcome, side, self._answer, usage, reason, complete=complete)
+            record.exchange_ended(self, now, phase, outcome, side, self.answer, usage, reason, complete=complete)
         )
-        self._answer = None  # it refers to us: without the cycle, all this is freed at once and not by the collector
+        self.answer = None  # it refers to us: without the cycle, all this is freed at once and not by the collector
         if not self._gone:
             self._downstream.answered(keep=self.reply.keep)

@@ -95,7 +95,7 @@ class Reply:
     def _head(
         self, status: int, lines: bytes, framing: bytes, body: bytes = b"", problem: Problem | None = None
     ) -> None:
-        """Write the head, and a whole body with it. The lines of a problem name our id and end the connection already."""
+        """Write the head, and a whole body with it. A problem's lines name our id and end the connection already."""
         self.committed = True
         self.status = status
         head = self._request.head

@@ -6,13 +6,14 @@ exchange answers with it in its turn.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from router.errors import Kind, Problem, Refused, RequestError
 from router.protocol import http
 
 if TYPE_CHECKING:
+    import re
+
     from router.policy.keys import Keyring, KeyState
     from router.relay.service import Relay, Snapshot
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from router.config.schema import Config
-from router.events import Event
-from router.policy.catalogue import Catalogue
-from router.policy.keys import Keyring
-from router.relay.outbox import Outbox
-from router.relay.tasks import Tasks
-from router.relay.wire import Wire
-
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from router.config.schema import Config
+    from router.events import Event
+    from router.policy.catalogue import Catalogue
+    from router.policy.keys import Keyring
     from router.relay.downstream import Downstream
     from router.relay.exchange import Exchange
+    from router.relay.outbox import Outbox
+    from router.relay.tasks import Tasks
+    from router.relay.wire import Wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from router.events import Usage
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body
 from router.protocol import openai
 from router.protocol.coding import StreamDecoder
@@ -19,6 +18,7 @@ from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
 
 if TYPE_CHECKING:
+    from router.events import Usage
     from router.protocol.http import Answered
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
@@ -101,7 +101,7 @@ class StreamAnswer:
                     self._exchange.failed(Failure(verdict=VERDICTS[Cause.PROTOCOL], status=200))
                     return
             if self._relaying:
-                if now - self.read_at > self.max_gap_s:
+                if now - self.read_at > self.max_gap_s:  # noqa: PLR1730 (`max` costs 0.1 us, each chunk)
                     self.max_gap_s = now - self.read_at
                 self.read_at = now
                 if self._whole and (

@@ -1,10 +1,12 @@
-"""The one place where background tasks start: the loop keeps only weak references, so somebody has to keep strong ones."""
+"""The one place where background tasks start: the loop keeps only weak references, somebody must keep strong ones."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 
 class Tasks:

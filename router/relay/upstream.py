@@ -1,4 +1,4 @@
-"""Connections to upstreams: the HTTP/1.1 client side of the relay, and the pools that keep them.
+"""A connection to an upstream: the HTTP/1.1 client side of the relay.
 
 A connection serves one attempt at a time. It parses, tells its owner once per read, and knows when it may be used
 again; what an answer means is decided elsewhere.
@@ -7,10 +7,6 @@ again; what an answer means is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import ssl
-import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
@@ -22,7 +18,7 @@ from router.protocol import http
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.relay.outbox import Outbox
+    from router.relay.pool import ConnectionPool
 
 ANSWER_HEAD_MAX = 64 * 1024
 """Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
@@ -33,15 +29,6 @@ JOINED_MAX = 64 * 1024
 LINGER_S = 1.0
 """How long a connection may take to end a message whose terminal marker the client already has (PROTOCOL 5.5)."""
 
-ADDRESS_S = 0.5
-"""How long one of several addresses of a host may take: a black hole must not hide the good one behind it (U21 of
-RELIABILITY 6.8: dual stack with broken IPv6)."""
-
-ADDRESSES_FRESH_S = 30.0
-ADDRESSES_KEPT_S = 300.0
-"""Resolved addresses are asked for again after 30 s; while the resolver fails, old ones serve for 5 minutes (RELIABILITY
-6.4, U3 and U4)."""
-
 
 class Owner(Protocol):
     """Who sent a request on a connection and wants its answer."""
@@ -49,7 +36,7 @@ class Owner(Protocol):
     def upstream_answers(self, connection: UpstreamConnection) -> None:
         """The head of the answer is known. Sets `connection.reader`, unless the head was enough."""
 
-    def upstream_lost(self, connection: UpstreamConnection, cause: Cause) -> None:
+    def upstream_lost(self, cause: Cause) -> None:
         """The answer will not become complete. The connection is closed."""
 
     def upstream_puzzled(self, error: Exception) -> None:
@@ -297,7 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
         owner = self.owner
         self.close()
         if owner is not None:
-            owner.upstream_lost(self, cause)
+            owner.upstream_lost(cause)
 
     # llhttp's side
 
@@ -319,143 +306,3 @@ class UpstreamConnection(asyncio.Protocol):
             self.complete = True
         else:
             self._informational += 1
-
-
-class ConnectionPool:
-    """Connections to one upstream with one credential: the idle ones, and how new ones are made."""
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        server_name: str | None,
-        keepalive_s: float,
-        idle_max: int,
-    ) -> None:
-        self.loop = loop
-        self.outbox = outbox
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._server_name = server_name if tls is not None else None
-        self._keepalive_s = keepalive_s
-        self._idle_max = idle_max
-        self._idle: list[UpstreamConnection] = []
-        self._addresses: list[tuple[str, int]] = []
-        self._resolved_at = -ADDRESSES_KEPT_S
-        self.open: set[UpstreamConnection] = set()
-        self.repeated: tuple[http.Repeated, http.Answered] | None = None
-        """The head of the last whole answer, in case the upstream says it again."""
-        self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<ConnectionPool {self._host}:{self._port}: {len(self.open)} open, {len(self._idle)} idle>"
-
-    @property
-    def idle(self) -> int:
-        """Connections that wait for a request."""
-        return len(self._idle)
-
-    def take(self) -> UpstreamConnection | None:
-        """The idle connection used last, if it is young enough that the peer will not just be closing it."""
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if connection.transport.is_closing():
-                continue
-            if time.monotonic() - connection.idle_since <= self._keepalive_s:
-                return connection
-            connection.close()
-        return None
-
-    def put(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for the next request."""
-        if self._closed or len(self._idle) >= self._idle_max:
-            connection.close()
-            return
-        connection.idle_since = time.monotonic()
-        self._idle.append(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        """A connection is gone."""
-        self.open.discard(connection)
-        if connection.owner is None:
-            with contextlib.suppress(ValueError):
-                self._idle.remove(connection)
-
-    def sweep(self, now: float) -> None:
-        """Close what has been idle too long; called every second or so."""
-        expired = 0
-        for connection in self._idle:
-            if now - connection.idle_since <= self._keepalive_s:
-                break  # the list is in order of age
-            expired += 1
-        old, self._idle = self._idle[:expired], self._idle[expired:]
-        for connection in old:
-            connection.close()
-
-    def retire(self) -> None:
-        """The upstream left the configuration: close what is idle, keep nothing that comes back."""
-        self._closed = True
-        old, self._idle = self._idle, []
-        for connection in old:
-            connection.close()
-
-    async def connect(self) -> UpstreamConnection:
-        """Open a connection. The caller bounds the time.
-
-        Raises:
-            ConnectError: with the cause: dns, tls or connect.
-        """
-        try:
-            addresses = await self._resolve()
-        except OSError as error:
-            raise ConnectError(Cause.DNS) from error
-        problem: Exception | None = None
-        for number, (host, port) in enumerate(addresses, start=1):
-            try:
-                async with asyncio.timeout(ADDRESS_S if number < len(addresses) else None):
-                    _, connection = await self.loop.create_connection(
-                        lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
-                    )
-            except ssl.SSLError as error:  # before OSError, of which it is a subclass
-                raise ConnectError(Cause.TLS) from error
-            except OSError as error:
-                problem = error
-            else:
-                # Not sooner: uvloop closes the transport of a cancelled attempt without telling its protocol.
-                if not connection.transport.is_closing():
-                    self.open.add(connection)
-                return connection
-        raise ConnectError(Cause.CONNECT) from problem
-
-    async def _resolve(self) -> list[tuple[str, int]]:
-        """Addresses of the host, asked for at most every 30 s, the last good ones while the resolver fails.
-
-        Raises:
-            OSError: there has been no good answer for five minutes.
-        """
-        age = self.loop.time() - self._resolved_at
-        if self._addresses and age < ADDRESSES_FRESH_S:
-            return self._addresses
-        try:
-            found = await self.loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except OSError:
-            if self._addresses and age < ADDRESSES_KEPT_S:
-                return self._addresses
-            raise
-        self._addresses = list(dict.fromkeys((str(sockaddr[0]), self._port) for *_, sockaddr in found))
-        self._resolved_at = self.loop.time()
-        return self._addresses
-
-
-class ConnectError(Exception):
-    """No connection came about; nothing was sent."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause)
-        self.cause = cause

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiolimiter import AsyncLimiter
 
 from router.config.schema import Auth, Config, Secret, StreamUsage, Upstream
 from router.protocol.http import RequestPolicy
-from router.relay.outbox import Outbox
-from router.relay.upstream import ConnectionPool
+from router.relay.pool import ConnectionPool
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Mapping
+
+    from router.relay.outbox import Outbox
 
 
 class Wire:
@@ -64,7 +68,7 @@ class Wire:
         )
         """By credential: some gateways bind a connection to the account that used it first."""
         self.asks_usage = settings.stream_usage is not StreamUsage.NEVER
-        """Whether usage is asked for on streams. With `auto` it becomes false when the upstream refuses the question."""
+        """Whether usage is asked for on streams. With `auto` it turns false when the upstream refuses the question."""
         self.pacer = AsyncLimiter(settings.pace.requests, settings.pace.per) if settings.pace is not None else None
 
     def __repr__(self) -> str:
