@@ -35,7 +35,7 @@ _SAYS = {
     Kind.UPSTREAM_PROTOCOL: "The upstream's answer could not be understood.",
     Kind.UPSTREAM_TRUNCATED: "The upstream's answer broke off before it was complete.",
     Kind.UPSTREAM_AUTH: "The upstream refused the router's credential. The operator of this router has to mend it.",
-    Kind.UPSTREAM_QUOTA: "The router's account with the upstream is used up. The operator of the router has to mend it.",
+    Kind.UPSTREAM_QUOTA: "The router's account with the upstream is used up. The operator has to mend it.",
     Kind.UPSTREAM_MODEL_MISSING: "The upstream does not have the model that the router's configuration promises.",
     Kind.UPSTREAM_ERROR: "The upstream failed.",
     Kind.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",

@@ -20,17 +20,18 @@ CROWD_MIN = 8
 class Outbox:
     """What is to be written in this turn of the loop, in order."""
 
-    __slots__ = ("_crowd", "_loop", "_waiting")
+    __slots__ = ("_crowd", "_loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, crowd: Sized) -> None:
         """`crowd` are the exchanges in flight."""
         self._loop = loop
         self._crowd = crowd
-        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self.waiting: list[tuple[asyncio.Transport, bytes]] = []
+        """If there is any, more may be appended instead of `put`: the flush is arranged."""
 
     def put(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data`: now, or in a crowd when all that can be read in this turn has been."""
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting:
             if len(self._crowd) < CROWD_MIN:
                 if not transport.is_closing():
@@ -41,7 +42,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Write what waits: at the end of the turn, and before anything that must not overtake it."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for transport, data in waiting:
             if not transport.is_closing():  # its owner has been told, or will be; uvloop would raise
                 transport.write(data)

@@ -35,6 +35,9 @@ def status_line(status: int) -> bytes:
 
 _OK_LINE = status_line(200)
 
+_SIZE_LINES = {size: b"%x\r\n" % size for size in range(1, 1024)}
+"""The first lines of chunks, for sizes that single events have."""
+
 
 class Reply:
     """An answer to a client, from nothing said to its last byte."""
@@ -55,7 +58,7 @@ class Reply:
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
-        self._put = relay.outbox.put
+        self._outbox = relay.outbox
         self._transport = downstream.transport
         self._request = request
         self.request_id = relay.request_id()
@@ -122,8 +125,12 @@ class Reply:
     def pass_on(self, data: bytes, now: float) -> None:
         """The same, at a time that is known. HOT: once per chunk."""
         if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._put(self._transport, data)
+            data = b"%b%b\r\n" % (_SIZE_LINES.get(len(data)) or b"%x\r\n" % len(data), data)
+        waiting = self._outbox.waiting
+        if waiting:
+            waiting.append((self._transport, data))
+        else:
+            self._outbox.put(self._transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now
 
@@ -140,6 +147,6 @@ class Reply:
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
 
     def _raw(self, data: bytes, now: float) -> None:
-        self._put(self._transport, data)
+        self._outbox.put(self._transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now

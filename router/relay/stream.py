@@ -38,7 +38,10 @@ class StreamAnswer:
         "_after",
         "_attempt",
         "_before",
+        "_between",
         "_choices",
+        "_content_at",
+        "_content_end",
         "_decoder",
         "_exchange",
         "_finished",
@@ -70,10 +73,12 @@ class StreamAnswer:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._relaying = False
-        self._whole = False
+        self._between = False
         """Content has begun, and all that came was whole events, which have gone out."""
-        self._before = self._after = b"\n"
-        """What stands around the content of the last plain event: most events differ from it in that alone."""
+        self._whole = False
+        """The same, and `_before` and `_after` are what stands around the content of a plain event."""
+        self._before = self._after = b""
+        self._content_at = self._content_end = 0
         self._choices = exchange.chat.n
         self._finished: set[int] = set()
         """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
@@ -88,53 +93,61 @@ class StreamAnswer:
         self.max_gap_s = 0.0
 
     def read(self, connection: UpstreamConnection) -> None:
-        """Take what has come. HOT: once per chunk, and most chunks are one event of plain content."""
+        """Take what has come. HOT: once per chunk, and most chunks are one event like the last but for its content."""
         now = time.monotonic()
+        if now - self.read_at > self.max_gap_s:  # noqa: PLR1730 (`max` costs 0.1 us, each chunk)
+            self.max_gap_s = now - self.read_at
+        self.read_at = now
         pieces = connection.body
+        if self._whole and len(pieces) == 1 and not connection.complete:
+            data = pieces[0]
+            if (
+                data.startswith(self._before)
+                and data.endswith(self._after)
+                and data.find(b'"', self._content_at, self._content_end) < 0
+                and data.find(b"\n", self._content_at, self._content_end) < 0
+            ):
+                pieces.clear()
+                self.contents += 1
+                self._reply.pass_on(data, now)
+                return
         if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            data = b"".join(pieces)
             pieces.clear()
-            if self._decoder is not None:
-                try:
-                    data = self._decoder.feed(data)
-                except ValueError:
-                    self._exchange.failed(Failure(verdict=VERDICTS[Cause.PROTOCOL], status=200))
-                    return
-            if self._relaying:
-                if now - self.read_at > self.max_gap_s:  # noqa: PLR1730 (`max` costs 0.1 us, each chunk)
-                    self.max_gap_s = now - self.read_at
-                self.read_at = now
-                if self._whole and (
-                    (
-                        data.startswith(self._before)
-                        and data.endswith(self._after)
-                        and data.find(b'"', len(self._before), -len(self._after)) < 0
-                        and data.find(b"\n", 0, -2) < 0
-                        and len(data) >= len(self._before) + len(self._after)
-                    )
-                    or self._is_plain(data)
-                ):
-                    self.contents += 1
-                    self._reply.pass_on(data, now)
-                elif self._pass(self._reader.feed(data)):
-                    return
-            else:
-                self.read_at = now
-                if self._hold(data):
-                    return
+            if self._read_slowly(data, now):
+                return
         if connection.complete:
             self._upstream_ended()
 
-    def _is_plain(self, data: bytes) -> bool:
-        """Whether it is one event of plain content; if so, the next will probably differ in the content alone."""
-        if not openai.plain_content(data):
+    def _read_slowly(self, data: bytes, now: float) -> bool:
+        """Take bytes of any kind. Returns whether the answer ended or failed with them."""
+        if self._decoder is not None:
+            try:
+                data = self._decoder.feed(data)
+            except ValueError:
+                self._exchange.failed(Failure(verdict=VERDICTS[Cause.PROTOCOL], status=200))
+                return True
+        if not self._relaying:
+            self.max_gap_s = 0.0  # a silence before the first content is no gap
+            return self._hold(data)
+        if self._between and openai.plain_content(data):
+            self._learn(data)
+            self.contents += 1
+            self._reply.pass_on(data, now)
             return False
-        start = data.find(CONTENT)
-        end = data.find(b'"', start + len(CONTENT)) if start > 0 else -1
-        if end > 0 and data.endswith(b"\n\n") and data.find(b"\\", start, end) < 0:
-            self._before = data[: start + len(CONTENT)]
-            self._after = data[end:]
-        return True
+        return self._pass(self._reader.feed(data))
+
+    def _learn(self, event: bytes) -> None:
+        """Remember what stands around the content of a plain event: the next will probably differ in it alone.
+
+        An event that begins and ends like this one, with neither a quote nor a line end between, is plain too.
+        """
+        start = event.find(CONTENT) + len(CONTENT)
+        end = event.find(b'"', start)
+        self._whole = start >= len(CONTENT) and end > 0 and event.endswith(b"\n\n") and self._decoder is None
+        if self._whole:
+            self._before, self._after = event[:start], event[end:]
+            self._content_at, self._content_end = start, end - len(event)
 
     # hold
 
@@ -196,7 +209,8 @@ class StreamAnswer:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
             if not self._hidden(facts):
                 passed.append(event)
-        self._whole = self._reader.between_events
+        self._between = self._reader.between_events
+        self._whole = self._whole and self._between
         if not ended and (self._opaque or self._reader.oversized):
             self._opaque = True
             passed.append(self._reader.flush())

@@ -164,8 +164,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 self._nonsense_came()
-            if self._flowing:
-                self._read()
+            reader = self.reader
+            if reader is not None and self._cut < 0 and not self._nonsense:
+                try:
+                    reader(self)
+                except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
+                    self._puzzled(error)
             else:
                 self._take(self.owner)
         else:
