@@ -7,6 +7,7 @@ of a busy turn wake the same peer again and again; sent together they find it aw
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Outbox:
         waiting = self.waiting
         if not waiting:
             if len(self._crowd) < CROWD_MIN:
-                if not transport.is_closing():
+                with contextlib.suppress(RuntimeError):
                     transport.write(data)
                 return
             self._loop.call_soon(self.flush)
@@ -44,5 +45,7 @@ class Outbox:
         """Write what waits: at the end of the turn, and before anything that must not overtake it."""
         waiting, self.waiting = self.waiting, []
         for transport, data in waiting:
-            if not transport.is_closing():  # its owner has been told, or will be; uvloop would raise
+            try:
                 transport.write(data)
+            except RuntimeError:  # uvloop's word for a closed connection: its owner has been told, or will be
+                continue

@@ -125,7 +125,7 @@ class Reply:
     def pass_on(self, data: bytes, now: float) -> None:
         """The same, at a time that is known. HOT: once per chunk."""
         if self._chunked:
-            data = b"%b%b\r\n" % (_SIZE_LINES.get(len(data)) or b"%x\r\n" % len(data), data)
+            data = (_SIZE_LINES.get(len(data)) or b"%x\r\n" % len(data)) + data + b"\r\n"
         waiting = self._outbox.waiting
         if waiting:
             waiting.append((self._transport, data))

@@ -105,7 +105,6 @@ class StreamAnswer:
                 data.startswith(self._before)
                 and data.endswith(self._after)
                 and data.find(b'"', self._content_at, self._content_end) < 0
-                and data.find(b"\n", self._content_at, self._content_end) < 0
             ):
                 pieces.clear()
                 self.contents += 1
@@ -140,7 +139,8 @@ class StreamAnswer:
     def _learn(self, event: bytes) -> None:
         """Remember what stands around the content of a plain event: the next will probably differ in it alone.
 
-        An event that begins and ends like this one, with neither a quote nor a line end between, is plain too.
+        An event that begins and ends like this one, without a quote between, is plain too: whatever else it might be,
+        its bytes would be passed on all the same.
         """
         start = event.find(CONTENT) + len(CONTENT)
         end = event.find(b'"', start)

@@ -43,6 +43,11 @@ class Owner(Protocol):
         """Our own code failed on what the upstream sent."""
 
 
+def _nobody_reads(connection: UpstreamConnection) -> None:
+    """Drop what comes: the owner has seen enough, or there is none."""
+    connection.body.clear()
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, from connect to close."""
 
@@ -52,6 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head",
         "_informational",
         "_nonsense",
+        "_odd",
         "_parser",
         "_paused",
         "_pool",
@@ -72,7 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self.owner: Owner | None = None
-        self.reader: Callable[[UpstreamConnection], None] | None = None
+        self.reader: Callable[[UpstreamConnection], None] = _nobody_reads
         """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
         self.body: list[bytes] = []
         """Pieces that the reader has not taken yet; it clears what it takes."""
@@ -82,6 +88,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._parser = httptools.HttpResponseParser(self)
         self._paused = False
+        self._odd = False
+        """Something came that is not simply more of an answer; the connection serves no other."""
         self._nonsense = False
         """The answer was cut off by bytes that are not HTTP."""
         self._cut = -1
@@ -98,7 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = b""
         """What has come of a head that is not complete."""
         self._flowing = False
-        """The head is complete, its owner waits, and nothing is odd: chunks go the short way."""
+        """The head is complete, and its owner waits for the body."""
         self._reusable = False
         self._informational = 0
         """Heads before the final one."""
@@ -106,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, owner: Owner, parts: list[bytes | memoryview], body_bytes: int) -> None:
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
-        self.reader = None
+        self.reader = _nobody_reads
         outbox = self._pool.outbox
         if body_bytes < JOINED_MAX:
             outbox.put(self.transport, b"".join(parts))
@@ -164,14 +172,13 @@ class UpstreamConnection(asyncio.Protocol):
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 self._nonsense_came()
-            reader = self.reader
-            if reader is not None and self._cut < 0 and not self._nonsense:
-                try:
-                    reader(self)
-                except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
-                    self._puzzled(error)
-            else:
+            if self._odd:
                 self._take(self.owner)
+                return
+            try:
+                self.reader(self)
+            except Exception as error:  # noqa: BLE001 - a bug of ours must cost one request, not the state of all
+                self._puzzled(error)
         else:
             self._begin(data)
 
@@ -193,7 +200,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _nonsense_came(self) -> None:
         """What is not HTTP ends the use of the connection; what came before is an answer, or a part of one."""
-        self._reusable = self._flowing = False
+        self._reusable = False
+        self._odd = True
         self._nonsense = not self.complete
 
     def _take(self, owner: Owner | None) -> None:
@@ -211,8 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read(self) -> None:
         try:
-            if self.reader is not None:
-                self.reader(self)
+            self.reader(self)
         except Exception as error:  # noqa: BLE001 - as above
             self._puzzled(error)
 
@@ -249,8 +256,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _head_complete(self, owner: Owner) -> bool:
         """See whether the head has come, and let the owner decide what reads the rest."""
         if self.status and self._read_head():
-            self._flowing = not self._nonsense and not self.complete
             self._announce(owner)
+            self._flowing = self.owner is owner and not self._odd and not self.complete
             return self.owner is owner
         if self.status or self._nonsense or len(self._head) > ANSWER_HEAD_MAX:
             self._lost(Cause.PROTOCOL)
@@ -294,7 +301,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self.complete:  # bytes behind the answer: never let them meet another request
-            self._reusable = self._flowing = False
+            self._reusable = False
+            self._odd = True
             self._cut = len(self.body)
 
     def on_headers_complete(self) -> None:
