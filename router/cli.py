@@ -33,9 +33,9 @@ DEFAULT_CONFIG = Path("config/router.yaml")
 
 EXAMPLES = """\
 examples:
-  llm-router demo                              see it work, no key needed
-  llm-router check -c /etc/llm-router.yaml     every fault of a file at once
-  llm-router run -c /etc/llm-router.yaml       serve; SIGHUP reloads, SIGTERM drains
+  llm-router demo                   see it work, no key needed
+  llm-router check -c router.yaml   every fault of a file at once
+  llm-router run -c router.yaml     serve; SIGHUP reloads, SIGTERM drains
 """
 
 

@@ -25,7 +25,7 @@ def live(relay: Relay, log_dropped: int) -> LiveState:
     for exchange in relay.exchanges:
         if exchange.route is not None and exchange.chat is not None:
             in_flight[exchange.route.name] += 1
-            streams[exchange.route.name] += exchange.chat.stream
+            streams[exchange.route.name] += exchange.chat.stream and exchange.reply.committed
     return LiveState(
         upstreams=tuple(
             UpstreamLive(
@@ -67,7 +67,7 @@ def page(relay: Relay, started: float, log_dropped: int) -> dict[str, Any]:
                 "in_flight": each.in_flight,
                 "open_streams": each.open_streams,
                 "eligible": relay.snapshot.catalogue.routes[each.name].pool.eligible(now),
-                "members": len(relay.snapshot.catalogue.routes[each.name].pool.targets),
+                "targets": len(relay.snapshot.catalogue.routes[each.name].pool.targets),
             }
             for each in gauges.models
         ],

@@ -50,6 +50,10 @@ OWN_CREDENTIAL = frozenset((Cause.RATE_LIMITED, Cause.QUOTA, Cause.AUTH))
 
 OK = VERDICTS[Cause.OK]
 
+BROKEN = frozenset((Cause.CLOSED, Cause.TRUNCATED))
+"""The connection broke, and the work there is gone with it: another attempt moves load and adds none. So it is counted,
+but not budgeted: an upstream that dies drops more requests at once than any budget would let go elsewhere."""
+
 NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE))
 """Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
 
@@ -332,7 +336,7 @@ class Exchange:
         self._counted += 1
         if self._counted >= settings.attempts:
             return False
-        if self._budget is None:
+        if self._budget is None and verdict.cause not in BROKEN:
             assert self.route is not None
             pool = self.route.pool
             if not pool.retry.withdraw(pool.in_flight):
