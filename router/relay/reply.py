@@ -35,9 +35,6 @@ def status_line(status: int) -> bytes:
 
 _OK_LINE = status_line(200)
 
-_SIZE_LINES = {size: b"%x\r\n" % size for size in range(1, 1024)}
-"""The first lines of chunks, for sizes that single events have."""
-
 
 class Reply:
     """An answer to a client, from nothing said to its last byte."""
@@ -54,7 +51,8 @@ class Reply:
     content_at: float = 0.0
     """Monotonic seconds of the first content; 0 before: until then another attempt is possible."""
     last_write_at: float = 0.0
-    _chunked: bool = False
+    chunked: bool = False
+    """The body goes out in chunks."""
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
@@ -92,8 +90,8 @@ class Reply:
 
     def _chunks(self) -> bytes:
         """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
-        self._chunked = self._request.head.version == "1.1"
-        return b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        self.chunked = self._request.head.version == "1.1"
+        return b"transfer-encoding: chunked\r\n" if self.chunked else b""
 
     def _head(
         self, status: int, lines: bytes, framing: bytes, body: bytes = b"", problem: Problem | None = None
@@ -116,16 +114,16 @@ class Reply:
         elif self.keep and head.version == "1.0":
             lines += b"connection: keep-alive\r\n"
         first = _OK_LINE if status == 200 else status_line(status)
-        self._raw(b"%b%b%b\r\n%b" % (first, lines, framing, body), now)
+        self.pass_on(b"%b%b%b\r\n%b" % (first, lines, framing, body), now)
 
     def write(self, data: bytes) -> None:
         """Pass bytes of the body on, framed."""
+        if self.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
         self.pass_on(data, time.monotonic())
 
     def pass_on(self, data: bytes, now: float) -> None:
-        """The same, at a time that is known. HOT: once per chunk."""
-        if self._chunked:
-            data = (_SIZE_LINES.get(len(data)) or b"%x\r\n" % len(data)) + data + b"\r\n"
+        """Pass bytes on that are framed already. HOT: once per chunk."""
         waiting = self._outbox.waiting
         if waiting:
             waiting.append((self._transport, data))
@@ -136,8 +134,8 @@ class Reply:
 
     def end(self) -> None:
         """The body is whole: say so in the framing."""
-        if self._chunked:
-            self._raw(b"0\r\n\r\n", time.monotonic())
+        if self.chunked:
+            self.pass_on(b"0\r\n\r\n", time.monotonic())
 
     def cut(self) -> None:
         """The body will not become whole: nothing we do from here on may look like its end."""
@@ -145,8 +143,3 @@ class Reply:
         if self._request.head.version != "1.1":
             self._relay.outbox.flush()
             self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
-
-    def _raw(self, data: bytes, now: float) -> None:
-        self._outbox.put(self._transport, data)
-        self.bytes_out += len(data)
-        self.last_write_at = now

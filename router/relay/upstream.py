@@ -48,10 +48,17 @@ def _nobody_reads(connection: UpstreamConnection) -> None:
     connection.body.clear()
 
 
+def no_frame(_data: bytes) -> bool:
+    """Take no chunk as it is: each has to be looked at."""
+    return False
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, from connect to close."""
 
     __slots__ = (
+        "_between_chunks",
+        "_chunk_over",
         "_cut",
         "_flowing",
         "_head",
@@ -64,6 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reusable",
         "body",
         "complete",
+        "frame_reader",
         "idle_since",
         "linger",
         "on_body",
@@ -80,6 +88,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.owner: Owner | None = None
         self.reader: Callable[[UpstreamConnection], None] = _nobody_reads
         """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
+        self.frame_reader: Callable[[bytes], bool] = no_frame
+        """Offered what comes when llhttp waits for a chunk: whether it was just one, which the answer could take as it is.
+        The parser then need not see it."""
         self.body: list[bytes] = []
         """Pieces that the reader has not taken yet; it clears what it takes."""
         self.on_body = self.body.append  # llhttp gives each piece straight to the list: no frame of ours per chunk
@@ -107,6 +118,10 @@ class UpstreamConnection(asyncio.Protocol):
         """What has come of a head that is not complete."""
         self._flowing = False
         """The head is complete, and its owner waits for the body."""
+        self._chunk_over = False
+        """The last chunk that llhttp saw the beginning of has ended."""
+        self._between_chunks = False
+        """The same, and nothing of another has come: what ends a chunk ended what was read."""
         self._reusable = False
         self._informational = 0
         """Heads before the final one."""
@@ -115,6 +130,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
         self.reader = _nobody_reads
+        self.frame_reader = no_frame
         outbox = self._pool.outbox
         if body_bytes < JOINED_MAX:
             outbox.put(self.transport, b"".join(parts))
@@ -143,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
     def release(self) -> None:
         """The owner has what it wanted: keep the connection if it may serve another request."""
         self.owner = None
-        self._flowing = False
+        self._flowing = self._between_chunks = False
         if self.complete:
             self._keep_or_close()
         else:
@@ -167,11 +183,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
 
     def data_received(self, data: bytes) -> None:
-        if self._flowing:  # HOT: once per chunk
+        if self._between_chunks and self.frame_reader(data):  # HOT: once per chunk
+            return
+        if self._flowing:
             try:
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 self._nonsense_came()
+            self._between_chunks = self._chunk_over and data[-2:] == b"\r\n"
             if self._odd:
                 self._take(self.owner)
                 return
@@ -313,7 +332,14 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.complete:
             self.status = status
 
+    def on_chunk_header(self) -> None:
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_over = True
+
     def on_message_complete(self) -> None:
+        self._chunk_over = False
         if self.status:
             self.complete = True
         else:
