@@ -17,7 +17,7 @@ from router import __version__, status
 from router.config import dump
 from router.config.loader import Loaded, Rejected, load
 from router.config.watcher import Watcher
-from router.events import ConfigReloaded, ExchangeEnded, Notice
+from router.events import ConfigReloaded, Notice
 from router.policy import catalogue
 from router.policy.keys import build_keyring
 from router.protocol.http import scan
@@ -116,7 +116,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._loaded = load(self._path, environ=self._environ)
         self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
-        self._consumers[:0] = [self._metrics.emit, self._to_log]
+        self._consumers[:0] = [self._metrics.emit, self._log.emit]
         self._watcher = Watcher(self._path, self._loaded.sources)
         data_runner, web_protocol = await data.start(data.build(self), self._loaded.config.requests.head_timeout)
         self._runners.append(data_runner)
@@ -132,7 +132,7 @@ class Daemon:
             web=web_protocol,
         )
         self._metrics.live(lambda: status.live(self._relay, self._log.dropped))
-        self._configure_metrics()
+        self._configure_telemetry()
         self._log.start()
         try:
             await self._listen()
@@ -177,13 +177,10 @@ class Daemon:
             wires=wires,
         )
 
-    def _configure_metrics(self) -> None:
+    def _configure_telemetry(self) -> None:
         snapshot = self._relay.snapshot
+        self._log.exchanges = snapshot.config.log.access
         self._metrics.configure(snapshot.config.models, snapshot.config.upstreams, snapshot.digest, time.time())
-
-    def _to_log(self, event: Event) -> None:
-        if self._relay.snapshot.config.log.access or type(event) is not ExchangeEnded:
-            self._log.emit(event)
 
     # live change
 
@@ -209,7 +206,7 @@ class Daemon:
         self._relay.snapshot = snapshot
         self._loaded = loaded
         retire_unused(before.wires.values(), snapshot.wires)
-        self._configure_metrics()
+        self._configure_telemetry()
         changed = tuple(name for name in FIXED if self._bound[name] != getattr(loaded.config, name))
         return self._reloaded("applied", needs_restart=changed)
 

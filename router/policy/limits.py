@@ -72,7 +72,8 @@ class Gcra:
         reset_s = self.full_at - now
         if reset_s <= 0:
             return self.per_minute, self.burst, 0.0
-        return self.per_minute, self.remaining(now), reset_s
+        left = int(self.burst - (reset_s - _EPSILON_S) / self.interval_s)
+        return self.per_minute, left if left > 0 else 0, reset_s  # noqa: FURB136 (`max` costs 0.1 us)
 
     def reconfigure(self, per_minute: int, burst: int, now: float) -> None:
         """Change the limit; the same share of the burst stays used."""
@@ -136,7 +137,8 @@ class TokenBucket:
         reset_s = self.full_at - now
         if reset_s <= 0:
             return self.capacity, self.capacity, 0.0
-        return self.capacity, max(0, int(self.capacity - reset_s * self._per_s + 1e-3)), reset_s
+        left = int(self.capacity - reset_s * self._per_s + 1e-3)
+        return self.capacity, left if left > 0 else 0, reset_s  # noqa: FURB136 (`max` costs 0.1 us)
 
     def reconfigure(self, per_minute: int) -> None:
         """Change the limit; the same share stays used: a minute fills any bucket, so the time to full is that share."""
@@ -255,9 +257,13 @@ class Limiter:
 
     def snapshot(self, now: float) -> LimitState:
         """Return what is left. HOT: every answer to a limited key carries it; each limit is asked once."""
-        requests = (None, None, None) if self.requests is None else self.requests.left(now)
-        tokens = (None, None, None) if self.tokens is None else self.tokens.left(now)
-        return LimitState(*requests, *tokens)
+        requests, tokens = self.requests, self.tokens
+        limit_r = left_r = reset_r = limit_t = left_t = reset_t = None
+        if requests is not None:
+            limit_r, left_r, reset_r = requests.left(now)
+        if tokens is not None:
+            limit_t, left_t, reset_t = tokens.left(now)
+        return LimitState(limit_r, left_r, reset_r, limit_t, left_t, reset_t)
 
     def _name_refusal(self, now: float, tokens: int) -> Refusal:
         refusals: list[Refusal] = []

@@ -74,6 +74,12 @@ _MEDIA_TEXT_BYTES = 3_000
 _Splice = tuple[int, int, bytes]
 """Start and end in the body, and the bytes that stand there instead."""
 
+_QUOTE = ord('"')
+_MODEL_FIRST = b'{"model":"'
+"""How most bodies begin."""
+_TOKEN_DIGITS_MAX = 9
+"""Of a number below `TOKENS_MAX`."""
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -109,8 +115,11 @@ def read_chat(body: bytes) -> ChatRequest:
     members, values = _read_object(text, _GUARDED, _USUAL)
     if "model" not in values:
         raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
-    model_at = _span(text, members, "model")
-    model, stream, max_tokens, n = _usual_facts(text) or _facts(text, values, model_at)
+    if text.startswith(_MODEL_FIRST):
+        model_at = (len(_MODEL_FIRST) - 1, len(_MODEL_FIRST) - 1 + len(values["model"]))
+    else:
+        model_at = _span(text, members, "model")
+    model, stream, max_tokens, n = _usual_facts(values) or _facts(text, values, model_at)
     wants_usage, ask_at = _read_stream_options(text, members, values) if stream else (False, None)
     if cuts:
         length = model_at[1] - model_at[0]
@@ -126,34 +135,25 @@ _Facts = tuple[str, bool, int | None, int]
 """Model, stream, the largest number of tokens in an answer if it is given, and choices."""
 
 
-class _Usual(msgspec.Struct, gc=False):
-    """The members we read, of the types they usually have; any other type is looked at closely."""
-
-    model: str
-    stream: bool | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    n: int | None = None
+_BOOLEANS = {b"true": True, b"false": False, b"null": False}
 
 
-_USUAL_FACTS = msgspec.json.Decoder(_Usual)
-
-
-def _usual_facts(text: bytes) -> _Facts | None:
-    """Read all facts in one pass; None if anything about them is unusual. 0.6 us for 1 KB, against 1.8 one by one."""
-    if len(text) >= _MEDIA_FROM:
+def _usual_facts(values: _Values) -> _Facts | None:
+    """Read the facts as they are usually written; None if one of them is not. 0.7 us, against 1.8 for a closer look."""
+    model = bytes(values["model"])
+    if not 2 < len(model) <= MODEL_CHARS_MAX or model[0] != _QUOTE or b"\\" in model or "n" in values:
         return None
-    try:
-        usual = _USUAL_FACTS.decode(text)
-    except msgspec.DecodeError:
+    stream = _BOOLEANS.get(bytes(values.get("stream", b"false")))
+    if stream is None:
         return None
-    tokens = usual.max_completion_tokens if usual.max_completion_tokens is not None else usual.max_tokens
-    choices = usual.n or 1
-    if not 0 < len(usual.model) <= MODEL_CHARS_MAX or choices < 0 or (tokens is not None and tokens < 0):
-        return None
-    if tokens is not None and tokens > TOKENS_MAX:
-        tokens = TOKENS_MAX
-    return usual.model, usual.stream is True, tokens, min(CHOICES_MAX, choices)
+    tokens = None
+    raw = values.get("max_completion_tokens", values.get("max_tokens"))
+    if raw is not None:
+        digits = bytes(raw)
+        if not digits.isdigit() or len(digits) > _TOKEN_DIGITS_MAX:
+            return None
+        tokens = int(digits)
+    return model[1:-1].decode(), stream, tokens, 1
 
 
 def _facts(text: bytes, values: _Values, model_at: tuple[int, int]) -> _Facts:

@@ -7,7 +7,6 @@ of a busy turn wake the same peer again and again; sent together they find it aw
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,8 +34,10 @@ class Outbox:
         waiting = self.waiting
         if not waiting:
             if len(self._crowd) < CROWD_MIN:
-                with contextlib.suppress(RuntimeError):
+                try:  # noqa: SIM105 (`suppress` costs 0.3 us, each chunk)
                     transport.write(data)
+                except RuntimeError:
+                    pass
                 return
             self._loop.call_soon(self.flush)
         waiting.append((transport, data))

@@ -89,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.reader: Callable[[UpstreamConnection], None] = _nobody_reads
         """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
         self.frame_reader: Callable[[bytes], bool] = no_frame
-        """Offered what comes when llhttp waits for a chunk: whether it was just one, which the answer could take as it is.
+        """Offered what comes when llhttp waits for a chunk: whether it was just one and the answer took it as it is.
         The parser then need not see it."""
         self.body: list[bytes] = []
         """Pieces that the reader has not taken yet; it clears what it takes."""

@@ -62,6 +62,8 @@ class AccessLog:
         self._lost = 0
         self.write_errors = 0
         """How often a batch failed; its lines count as dropped."""
+        self.exchanges = True
+        """Requests have lines, not only what happens beside them."""
         self._awake = False
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -77,7 +79,8 @@ class AccessLog:
 
     def emit(self, event: Event) -> None:
         """Queue an event. HOT: 0.3 us; never waits."""
-        if type(event) is LimitDecided:
+        kind = type(event)
+        if kind is LimitDecided or (kind is ExchangeEnded and not self.exchanges):
             return
         if len(self._queue) >= self._queue_max or self._closing.is_set():
             self._overflowed += 1
