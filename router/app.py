@@ -45,6 +45,9 @@ _logger = logging.getLogger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: with 128, five hundred clients that arrive at once wait for seconds."""
 
+LOOK_S = 0.1
+"""How late the deadline of a plain request may be noticed."""
+
 SWEEP_S = 1.0
 LAG_S = 0.25
 """How often idle upstream connections are looked at, and the loop's lateness is measured."""
@@ -140,6 +143,7 @@ class Daemon:
             await self._close()
             raise
         self._background.spawn(self._watch(), "config watch")
+        self._background.spawn(self._look(), "deadlines")
         self._background.spawn(self._sweep(), "connection sweep")
         self._background.spawn(self._measure_lag(), "loop lag")
         host, port = self.data_address
@@ -226,6 +230,14 @@ class Daemon:
                 await self.reload()
 
     # background
+
+    async def _look(self) -> None:
+        """See to the deadlines of exchanges that have no timer of their own."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
+            for exchange in tuple(self._relay.exchanges):
+                exchange.look(now)
 
     async def _sweep(self) -> None:
         while True:

@@ -297,12 +297,16 @@ class Correction:
         """Learn from a usage report; all prompt tokens count, cached ones too."""
         if body_bytes <= 0 or input_tokens <= 0:
             return
-        ratio = min(max(input_tokens * BYTES_PER_TOKEN / body_bytes, self.MIN), self.MAX)
+        ratio = input_tokens * BYTES_PER_TOKEN / body_bytes
+        if not self.MIN <= ratio <= self.MAX:
+            ratio = self.MIN if ratio < self.MIN else self.MAX
         self.value += self.WEIGHT * (ratio - self.value)
 
 
-def estimate_tokens(body_bytes: int, max_tokens: int | None, n: int, default_output: int, correction: float) -> int:
-    """Return the tokens to reserve for a request: its prompt by length, and all the completion it asks for.
+def estimate_tokens(
+    body_bytes: int, max_tokens: int | None, n: int, default_output: int, correction: float
+) -> tuple[int, int]:
+    """Return the tokens of a request's prompt, and those to reserve for it: with all the completion it asks for.
 
     Args:
         body_bytes: Of the request body, without inline images and audio if the caller can tell.
@@ -311,7 +315,8 @@ def estimate_tokens(body_bytes: int, max_tokens: int | None, n: int, default_out
         default_output: The completion to expect if the client does not say.
         correction: `Correction.value` of the route.
     """
+    prompt = int(body_bytes / BYTES_PER_TOKEN * correction) + 1
     output = default_output if max_tokens is None else min(max(max_tokens, 0), _TOKENS_MAX)
     if n != 1:
         output *= min(max(n, 1), _CHOICES_MAX)
-    return int(body_bytes / BYTES_PER_TOKEN * correction) + 1 + output
+    return prompt, prompt + output

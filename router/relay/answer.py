@@ -133,7 +133,7 @@ class WholeAnswer:
 
     def _end(self) -> None:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        facts = self._read_facts(body)
+        facts = openai.read_body(body) if not self._said.content_encoding else self._read_coded(body)
         if not self._flowing:
             if facts.error is not None or not facts.is_object or self._wanted_stream:
                 self._object(facts, body)
@@ -144,9 +144,7 @@ class WholeAnswer:
             return
         self._exchange.succeeded(of_openai(facts.usage) if facts.usage else None, self.output_estimate())
 
-    def _read_facts(self, body: bytes) -> openai.BodyFacts:
-        if not self._said.content_encoding:
-            return openai.read_body(body)
+    def _read_coded(self, body: bytes) -> openai.BodyFacts:
         text = self._text(body)
         if text is None:  # a coding we do not know: nothing can be said against it, nothing read from it
             return openai.BodyFacts(is_object=True, id="", usage=None, error=None)

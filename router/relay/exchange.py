@@ -158,9 +158,9 @@ class Exchange:
 
     def _estimate(self, route: Route, chat: ChatRequest) -> None:
         """What the request may cost in tokens: its prompt by length, pictures by number, and all it asks for."""
-        self.input_estimate = prompt = estimate_tokens(chat.text_bytes, 0, 1, 0, route.correction.value)
-        output = chat.max_tokens if chat.max_tokens is not None else route.default_output_tokens
-        self.reserved = prompt + output * chat.n
+        self.input_estimate, self.reserved = estimate_tokens(
+            chat.text_bytes, chat.max_tokens, chat.n, route.default_output_tokens, route.correction.value
+        )
 
     # pick
 
@@ -244,6 +244,7 @@ class Exchange:
     def _send(self, attempt: Attempt, connection: UpstreamConnection, now: float) -> None:
         """Write the request: its head made for this upstream, its body spliced, nothing copied."""
         assert self.chat is not None
+        target = attempt.target
         parts, body_bytes = attempt.compose(self.request, self.chat)
         attempt.connection = connection
         self.phase = Phase.WAITING
@@ -251,11 +252,12 @@ class Exchange:
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
-        if self.chat.stream:
+        if self.chat.stream or self._timer is not None:
             self._watch(attempt.sent)
-        else:
-            timeouts = attempt.target.timeouts
-            self._wake_by(min(attempt.sent + timeouts.first_byte, self.started + timeouts.total), attempt.sent)
+        else:  # most plain answers come soon: `look` sees to the others, and saves them all a timer, 0.9 us
+            timeouts = target.timeouts
+            first_byte, total = attempt.sent + timeouts.first_byte, self.started + timeouts.total
+            self._wakes_at = min(total, first_byte)
 
     # the upstream's side
 
@@ -556,6 +558,11 @@ class Exchange:
             self._timer.cancel()
         self._wakes_at = wakes_at
         self._timer = self.relay.loop.call_later(wakes_at - now if wakes_at > now else 0.0, self._wake)
+
+    def look(self, now: float) -> None:
+        """Wake if it is time and no timer will see to it. Called ten times a second."""
+        if self._timer is None and 0 < self._wakes_at <= now:
+            self._wake()
 
     def _wake(self) -> None:
         self._timer = None

@@ -300,16 +300,16 @@ def test_the_limiter_keeps_exact_books() -> None:
 
 def test_an_estimate_is_the_prompt_and_all_it_asks_for() -> None:
     """3.5 bytes a token, corrected; the completion by the client's bound, else by the default."""
-    assert estimate_tokens(3500, 100, 1, 1024, 1.0) == 1101
-    assert estimate_tokens(3500, None, 1, 1024, 1.0) == 2025
-    assert estimate_tokens(3500, 100, 3, 1024, 2.0) == 2301
+    assert estimate_tokens(3500, 100, 1, 1024, 1.0)[1] == 1101
+    assert estimate_tokens(3500, None, 1, 1024, 1.0)[1] == 2025
+    assert estimate_tokens(3500, 100, 3, 1024, 2.0)[1] == 2301
 
 
 @pytest.mark.parametrize("max_tokens", [10**18, 10**400, -1, -(10**400), 0])
 @pytest.mark.parametrize("n", [10**400, -5, 0, 1])
 def test_absurd_numbers_make_a_bounded_estimate(max_tokens: int, n: int) -> None:
     """Any number a client can write gives an estimate that arithmetic can bear, and more than any limit stays more."""
-    tokens = estimate_tokens(1000, max_tokens, n, 1024, 1.0)
+    _, tokens = estimate_tokens(1000, max_tokens, n, 1024, 1.0)
     assert 0 < tokens < 10**15
     refusal = Limiter(limits(tokens=2_000_000_000), NOW).refusal(NOW, tokens)
     assert (refusal is not None and refusal.never) == (max_tokens > 0)
