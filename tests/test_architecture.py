@@ -43,7 +43,6 @@ IMPURE_MODULES = {
 
 UNMIRRORED: dict[str, str] = {
     "router/__main__.py": "two lines; tests/demo/test_show.py starts the program through them",
-    "router/app.py": "tests/relay and tests/sdk start, reload, drain and stop the real daemon",
     "router/errors.py": "a table; the statuses and names in it are what tests/sdk and tests/relay assert",
     "router/events.py": "records without code",
     "router/relay/*": "tests/relay plays whole exchanges against the real daemon, a file for each kind of event",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import struct
 from collections import deque
@@ -82,6 +83,10 @@ class Turn:
     async def send(self, data: bytes) -> None:
         """Write, and wait while the router does not read. Raises PeerLeftError."""
         await self.connection.send(data)
+
+    def send_now(self, data: bytes) -> None:
+        """Write past the event loop: what several callers send so, the router reads in one turn of its loop."""
+        assert os.write(self.connection.transport.get_extra_info("socket").fileno(), data) == len(data)
 
     async def chunk(self, data: bytes) -> None:
         """Write one HTTP chunk."""
@@ -217,6 +222,14 @@ class ScriptedUpstream:
         self._server.close()
         await self._server.wait_closed()
 
+    def kill(self) -> None:
+        """Go as a process that is killed: the listener closes, and every connection is reset in the middle."""
+        self._server.close()
+        for connection in self.connections:
+            if not connection.gone.is_set():
+                _break(connection.transport)
+                connection._leave()
+
     async def close(self) -> None:
         """Close everything; raises what a script raised."""
         self._server.close()
@@ -313,12 +326,14 @@ def reset() -> Script:
     """Break the connection (RST)."""
 
     async def script(turn: Turn) -> None:
-        turn.connection.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET
-        )
-        turn.connection.transport.abort()
+        _break(turn.connection.transport)
 
     return script
+
+
+def _break(transport: asyncio.Transport) -> None:
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+    transport.abort()
 
 
 def head(status: int, *headers: str) -> bytes:

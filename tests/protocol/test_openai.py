@@ -214,8 +214,8 @@ def test_chunk_facts() -> None:
     }
     facts = read_chunk(event(chunk))
     assert facts.meaning == CONTENT | FINISH | USAGE
-    assert (facts.usage, facts.error, facts.output_deltas, facts.finished) == (USED, None, 2, 2)
-    assert read_chunk(b": x\n\n") == (COMMENT, None, None, 0, 0)
+    assert (facts.usage, facts.error, facts.output_deltas, facts.finished) == (USED, None, 2, (0, 1))
+    assert read_chunk(b": x\n\n") == (COMMENT, None, None, 0, ())
     assert read_chunk(b"event: error\n" + event(choice({"content": "x"}))).meaning == ERROR | CONTENT
 
 

@@ -468,3 +468,14 @@ def test_what_cannot_end_its_string_is_not_passed_over() -> None:
 def test_pictures_hide_no_fault(body: bytes, kind: Kind) -> None:
     """What is wrong with a body is wrong with a picture in it too."""
     assert refusal(body)[0] is kind
+
+
+@pytest.mark.parametrize("size", [4095, 4096, 5000, 6146, 20_000])
+def test_a_model_is_the_name_that_is_sent(size: int) -> None:
+    """A name that looks like a picture is not cut short, so that key patterns and routes see what the upstream gets."""
+    name = b"gpt-4;base64," + b"A" * size
+    for body in (
+        b'{"model":"%b","x":"%b"}' % (name, b"x" * 20_000),
+        b'{"x":"%b","model":"%b"}' % (PICTURE, name),
+    ):
+        assert refusal(body) == (Kind.INVALID_TYPE, "model")

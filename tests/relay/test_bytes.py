@@ -193,6 +193,16 @@ async def test_interim_answers_are_skipped(router: StartRouter, first: ScriptedU
     assert (answer.status, answer.body, answer.interim) == (200, chat.completion(), [])
 
 
+async def test_interim_answers_are_forgotten(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A kept connection on which an interim answer came serves the next requests as if it had not."""
+    first.then(play(send(head(100), head(103)), json_answer()), json_answer(), play(send(head(102)), json_answer()))
+    running = await router(first)
+    for place in range(4):
+        assert (await running.post()).body == chat.completion()
+        assert running.causes() == [("first", "ok")]
+        assert first.received[place].place == place
+
+
 STREAMS = {
     "lf": b"".join((*chat.answer("Hel", "lo", "é😀"), chat.DONE)),
     "crlf": b"".join((*chat.answer("Hel", "lo"), chat.DONE)).replace(b"\n", b"\r\n"),

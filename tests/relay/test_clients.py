@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from router.events import Outcome, Side, UpstreamEjected
+from router.relay.downstream import BACKLOG_MAX
 from tests.harness import chat
 from tests.harness.client import Ending, post
 from tests.harness.upstream import (
@@ -229,14 +233,220 @@ async def test_a_request_behind_a_stream_waits_for_its_end(router: StartRouter, 
 
 
 async def test_what_is_sent_ahead_is_not_hoarded(router: StartRouter, first: ScriptedUpstream) -> None:
-    """While a request waits for its answer the client is not read: what it sends ahead stays with it."""
-    first.always(stall())
-    running = await router(first, model={"timeouts": {"first_byte": "500ms"}}, defaults={"retry": {"attempts": 1}})
+    """More than 64 KiB sent ahead of an answer is thrown away, and the connection ends with that answer."""
+    go_on = asyncio.Event()
+    first.always(play(wait_for(go_on), json_answer()))
+    running = await router(first)
     client = await running.connect()
-    client.transport.write(post(chat.request()) + post(chat.request(user="x" * 32 * MIB)))
-    assert (await client.answer()).status == 504
-    assert client.transport.get_write_buffer_size() > 8 * MIB
-    client.reset()
+    await client.send(post(chat.request()))
+    await first.asked()
+    await client.send(post(chat.request(user="x" * 32 * MIB)))  # more than the kernel would hold
+    await until(lambda: client.transport.get_write_buffer_size() == 0, "everything read")
+    (connection,) = running.daemon._relay.connections
+    assert len(connection._backlog) <= BACKLOG_MAX
+    go_on.set()
+    answer = await client.answer()
+    assert (answer.status, answer.ending) == (200, Ending.CLEAN)
+    assert await client.ended() == b""
+    assert (len(first.received), len(running.ended)) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_who_sends_ahead_and_leaves_is_noticed(router: StartRouter, first: ScriptedUpstream, how: str) -> None:
+    """However much a client has sent ahead, its upstream is left at once when it goes."""
+    first.always(stall())
+    running = await router(first)
+    client = await running.connect()
+    await client.send(post(chat.request()))
+    received = await first.asked()
+    await client.send(post(chat.request(user="x" * MIB)))
+    await running.caught_up(client)
+    if how == "fin":
+        client.half_close()
+    else:
+        client.reset()
+    await received.left()
+    assert (await running.record()).outcome is Outcome.CLIENT_GONE
+    assert len(first.received) == 1
+
+
+def named(user: str) -> bytes:
+    """A request that `echo` answers with its name."""
+    return post(chat.request(user=user))
+
+
+async def echo(turn: Turn) -> None:
+    await json_answer(b'{"choices":["%b"]}' % turn.request.json["user"].encode())(turn)
+
+
+@dataclass
+class Answering:
+    """The first answer of an upstream, which the test sends itself; all others are echoes."""
+
+    upstream: ScriptedUpstream
+    turn: Turn | None = None
+
+    def __post_init__(self) -> None:
+        self.upstream.then(self._wait).always(echo)
+
+    async def _wait(self, turn: Turn) -> None:
+        self.turn = turn
+
+    async def asked(self) -> None:
+        await until(lambda: self.turn, "the first request")
+
+    def answer_now(self) -> None:
+        """Answer, so that what else is sent past the loop is read in the same turn, behind it."""
+        assert self.turn is not None
+        body = b'{"choices":["one"]}'
+        self.turn.send_now(head(200, chat.CONTENT_TYPE_JSON, f"content-length: {len(body)}") + body)
+
+
+async def test_what_comes_between_two_answers_waits_its_turn(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A request that is read in the turn in which an answer ends does not overtake one that was sent before it."""
+    first_answer = Answering(first)
+    running = await router(first)
+    client = await running.connect()
+    await client.send(named("one"))
+    await first_answer.asked()
+    await client.send(named("two"))
+    await running.caught_up(client)
+    first_answer.answer_now()
+    client.send_now(named("three"))
+    assert [(await client.answer()).json["choices"] for _ in range(3)] == [["one"], ["two"], ["three"]]
+
+
+async def test_half_a_body_that_waits_is_met_by_the_other_half(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The second half of a body, read in the turn in which the answer before it ends, is no request of its own."""
+    first_answer = Answering(first)
+    running = await router(first)
+    two = post(b"not json: " + named("hidden"))
+    cut = two.index(b"POST", 10)
+    client = await running.connect()
+    await client.send(named("one"))
+    await first_answer.asked()
+    await client.send(two[:cut])
+    await running.caught_up(client)
+    first_answer.answer_now()
+    client.send_now(two[cut:])
+    assert (await client.answer()).json["choices"] == ["one"]
+    assert (await client.answer()).error["reason"] == "invalid_json"
+    await client.send(named("three"))
+    assert (await client.answer()).json["choices"] == ["three"]
+    assert [received.json["user"] for received in first.received] == ["one", "three"]
+
+
+@pytest.mark.parametrize("reads", range(1, 7))
+async def test_a_request_behind_a_body_in_pieces_is_served(
+    router: StartRouter, first: ScriptedUpstream, reads: int
+) -> None:
+    """However many reads a body takes, what the last of them brings behind it is the next request."""
+    first.always(echo)
+    running = await router(first, requests={"body_timeout": "2s"})
+    one = post(chat.request(user="one", more="x" * 3000))
+    step = 500
+    client = await running.connect()
+    for number in range(reads - 1):
+        await client.send(one[number * step : number * step + step])
+        await running.caught_up(client)
+    await client.send(one[(reads - 1) * step :] + named("two") + named("three"))
+    assert [(await client.answer()).json["choices"] for _ in range(3)] == [["one"], ["two"], ["three"]]
+    assert first.received[0].body == one[one.index(b"\r\n\r\n") + 4 :]
+
+
+@pytest.mark.parametrize(
+    "wire", [post(b"", method="GET"), post(b'{"model":"x"}'), post(b"{")], ids=["405", "404", "400"]
+)
+async def test_any_number_of_refused_requests_in_one_packet(
+    router: StartRouter, first: ScriptedUpstream, wire: bytes
+) -> None:
+    """Hundreds of requests that are answered at once are answered one by one, and hold nothing up."""
+    running = await router(first)
+    client = await running.connect()
+    count = 60_000 // len(wire)
+    client.send_now(wire * count)
+    assert len({(await client.answer()).status for _ in range(count)}) == 1
+    await client.send(post(chat.request()))
+    assert (await client.answer()).status == 200
+    await running.record(count + 1)
+
+
+async def test_no_request_is_begun_for_a_client_that_does_not_read(
+    router: StartRouter, first: ScriptedUpstream
+) -> None:
+    """While the answers before it are unread a request waits: an answer nobody reads would have to be kept."""
+    body = b'{"choices":["' + b"y" * 900_000 + b'"]}'
+    first.always(json_answer(body))
+    running = await router(first)
+    client = await running.connect(receive_buffer=4096)
+    client.stop_reading()
+    await until(lambda: running.daemon._relay.connections)
+    (connection,) = running.daemon._relay.connections
+    answered = 0
+    while connection._stalled_bytes < 0:
+        await client.send(post(chat.request()))
+        answered += 1
+        await running.record(answered)
+    first.then(sse_stream(*chat.answer("behind it")))
+    await client.send(post(chat.request(stream=True)))
+    await running.caught_up(client)
+    assert (connection._current, len(first.received)) == (None, answered)
+    client.go_on_reading()
+    assert {(await client.answer()).body == body for _ in range(answered)} == {True}
+    assert (await client.answer()).events == [*chat.answer("behind it"), chat.DONE]
+
+
+CHUNKED = post(b"", framing="Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (
+    len(chat.request()),
+    chat.request(),
+)
+
+
+@pytest.mark.parametrize("behind", [post(chat.request()), b"\x00 nonsense \r\n\r\n"], ids=["request", "nonsense"])
+async def test_what_is_sent_behind_chunks_is_told_to_come_again(
+    router: StartRouter, first: ScriptedUpstream, behind: bytes
+) -> None:
+    """A whole chunked request is answered whatever the same packet brings behind it, and says that it was the last."""
+    running = await router(first)
+    client = await running.connect()
+    client.send_now(CHUNKED + behind)
+    answer = await client.answer()
+    assert (answer.status, answer.ending) == (200, Ending.CLEAN)
+    assert (answer.header("connection") or "").lower() == "close"
+    assert await client.ended() == b""
+    assert (len(first.received), len(running.ended)) == (1, 1)
+
+
+async def test_chunked_requests_follow_each_other(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A chunked request that nothing came behind leaves its connection open for the next."""
+    running = await router(first)
+    client = await running.connect()
+    for _ in range(3):
+        await client.send(CHUNKED)
+        answer = await client.answer()
+        assert (answer.status, answer.header("connection")) == (200, None)
+
+
+async def test_a_last_answer_is_not_cut_while_it_is_read(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The end of a connection waits for a slow reader of its last answer, but no longer than any write may take."""
+    body = b'{"choices":["' + b"x" * 1_000_000 + b'"]}'
+    first.always(json_answer(body))
+    running = await router(first, requests={"write_timeout": "10s"})
+    for patience_s, ending in ((9, Ending.CLEAN), (11, Ending.ABORTED)):
+        client = await running.connect(receive_buffer=4096)
+        client.stop_reading()
+        await until(lambda: running.daemon._relay.connections)
+        (connection,) = running.daemon._relay.connections
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.send_now(CHUNKED + b"and more")
+        await until(lambda: connection._closing and connection._current is None, "the end")  # noqa: B023 (awaited here)
+        assert connection._timer is not None
+        connection._timer.cancel()
+        connection._lingered(time.monotonic() - patience_s)
+        client.go_on_reading()
+        assert (await client.answer()).ending is ending
+        await client.ended()
+        await running.rest()
 
 
 async def test_a_connection_carries_many_requests(router: StartRouter, first: ScriptedUpstream) -> None:

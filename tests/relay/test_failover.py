@@ -6,9 +6,10 @@ The rows are those of RELIABILITY 1.7; the shapes are those of PROTOCOL 7.2 and 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.harness import chat
 from tests.harness.client import Ending
 from tests.harness.upstream import (
     Script,
+    Turn,
     chunks,
     cut,
     error,
@@ -34,6 +36,8 @@ from tests.harness.upstream import (
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.harness.upstream import ScriptedUpstream
     from tests.relay.conftest import StartRouter
 
@@ -382,3 +386,131 @@ async def test_the_held_role_chunk_of_a_lost_attempt_is_dropped(
     answer = await (await router(first, second)).stream()
     assert answer.events == [*chat.answer("b"), chat.DONE]
     assert answer.header("x-from") == "second"
+
+
+OPAQUE = "opaque-credential-0123456789"
+"""A credential that looks like nothing, so that only its value tells it."""
+
+
+def credential(tmp_path: Path, secret: str) -> dict[str, Any]:
+    """Settings of an upstream whose credential is `secret`."""
+    (tmp_path / "credential").write_text(secret)
+    return {"api_key": {"file": "credential"}}
+
+
+def quoting(secret: str, **more: object) -> bytes:
+    return json.dumps({"error": {"message": f"bad: {secret}", "type": "invalid_request_error", **more}}).encode()
+
+
+TELLING: dict[str, tuple[Script, int]] = {
+    "error_object": (error(400, quoting(OPAQUE)), 400),
+    "odd_shape": (error(422, json.dumps({"detail": [{"msg": f"you sent Bearer {OPAQUE}"}]}).encode()), 422),
+    "gzipped": (error(400, gzip.compress(quoting(OPAQUE)), "content-encoding: gzip"), 400),
+    "error_in_200": (json_answer(quoting(OPAQUE, code=400)), 400),
+    "gzipped_error_in_200": (json_answer(gzip.compress(quoting(OPAQUE, code=400)), "content-encoding: gzip"), 400),
+    "text": (plain(413, f"no, {OPAQUE}".encode(), "content-type: text/plain"), 413),
+}
+
+
+@pytest.mark.parametrize(("script", "status"), TELLING.values(), ids=TELLING)
+async def test_an_error_that_tells_our_credential_is_masked(
+    router: StartRouter, first: ScriptedUpstream, tmp_path: Path, *, script: Script, status: int
+) -> None:
+    """However an upstream quotes the credential it got, coded or under 200: the client gets the status and not that."""
+    first.always(script)
+    running = await router(first, upstream=credential(tmp_path, OPAQUE))
+    answer = await running.post()
+    assert first.received[0].values("authorization") == [b"Bearer " + OPAQUE.encode()]
+    assert (answer.status, answer.error["code"]) == (status, status)
+    assert (answer.header("content-type"), answer.header("content-encoding")) == ("application/json", None)
+    assert OPAQUE.encode() not in answer.head + answer.body
+
+
+@pytest.mark.parametrize("placeholder", ["x", "none", "test", "no-key"])
+async def test_a_placeholder_credential_changes_no_error(
+    router: StartRouter, first: ScriptedUpstream, tmp_path: Path, placeholder: str
+) -> None:
+    """A credential so short that it stands in any text is no reason to rewrite an error that can pass."""
+    body = quoting(f"maximum context length: {placeholder}")
+    first.always(error(400, body))
+    running = await router(first, upstream=credential(tmp_path, placeholder))
+    answer = await running.post()
+    assert (answer.status, answer.body) == (400, body)
+
+
+async def test_compressed_errors_pass_with_their_coding(router: StartRouter, first: ScriptedUpstream) -> None:
+    """What can pass unchanged passes unchanged, its coding named; what must be wrapped is wrapped readable."""
+    passing = gzip.compress(quoting("too long"))
+    odd = gzip.compress(b'{"detail":"no such field"}')
+    first.then(error(400, passing, "content-encoding: gzip"), error(422, odd, "content-encoding: gzip"))
+    running = await router(first)
+    passed, wrapped = await running.post(), await running.post()
+    assert (passed.status, passed.body, passed.header("content-encoding")) == (400, passing, "gzip")
+    assert (wrapped.status, wrapped.header("content-encoding")) == (422, None)
+    assert "no such field" in wrapped.error["message"]
+    assert wrapped.error["upstream"] == '{"detail":"no such field"}'
+
+
+@pytest.mark.parametrize(("code", "status"), [(400, 400), (422, 422), (413, 413)])
+async def test_an_error_under_200_gets_the_status_it_names(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream, *, code: int, status: int
+) -> None:
+    """The client's own fault, told under status 200, arrives under its own and is not tried elsewhere."""
+    first.always(json_answer(quoting("too short", code=code)))
+    answer = await (await router(first, second)).post()
+    assert (answer.status, "too short" in answer.error["message"]) == (status, True)
+    assert second.received == []
+
+
+async def test_json_is_not_taken_for_a_stream_however_long(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """Where a stream was asked for, JSON is held only so far; then another member is asked."""
+
+    long = chunks(*[b" " * 60_000] * 400)
+    first.always(play(send(head(200, chat.CONTENT_TYPE_JSON, "transfer-encoding: chunked")), long, last_chunk()))
+    second.always(sse_stream(*chat.answer("b")))
+    running = await router(first, second)
+    answer = await running.stream()
+    assert answer.events == [*chat.answer("b"), chat.DONE]
+    assert first.sent_bytes < 8_000_000
+    await first.received[0].left()
+    assert running.causes() == [("first", "wrong_content_type"), ("second", "ok")]
+
+
+async def test_a_large_compressed_answer_passes_unread(router: StartRouter, first: ScriptedUpstream) -> None:
+    """What would be too large to read arrives as it came; its usage is then unknown, and not guessed at as exact."""
+    body = gzip.compress(chat.completion("y" * 5_000_000))
+    small = gzip.compress(chat.completion())
+    first.then(*(json_answer(each, "content-encoding: gzip") for each in (body, small)))
+    running = await router(first)
+    for each in (body, small):
+        answer = await running.post()
+        assert (answer.status, answer.body, answer.header("content-encoding")) == (200, each, "gzip")
+    assert [record.exact for record in running.ended] == [False, True]
+
+
+async def die_late(turn: Turn) -> None:
+    """Close without a word, but not at once."""
+    await asyncio.sleep(0.15)
+    turn.connection.transport.close()
+
+
+async def test_a_models_own_total_leaves_time_to_fail_over(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """A model that may take longer than the default has the time to ask another member after that."""
+    first.always(die_late)
+    running = await router(
+        first, second, defaults={"timeouts": {"total": "100ms"}}, model={"timeouts": {"total": "60s"}}
+    )
+    assert (await running.post()).status == 200
+    assert running.causes() == [("first", "disconnect"), ("second", "ok")]
+
+
+async def test_a_models_own_total_ends_a_pause(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A model that may take less than the default is not asked again after a pause that outlasts its time."""
+    first.then(die_late)
+    running = await router(first, model={"timeouts": {"total": "160ms"}})  # no pause is shorter than 25 ms
+    assert (await running.post()).status in {502, 504}
+    assert len(running.causes()) == 1

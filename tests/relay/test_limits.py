@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,9 +27,11 @@ from tests.harness.upstream import (
     stall,
     wait_for,
 )
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from tests.harness.client import Answer
+    from tests.harness.router import RunningRouter
     from tests.harness.upstream import ScriptedUpstream
     from tests.relay.conftest import StartRouter
 
@@ -254,6 +257,34 @@ async def test_a_pace_that_takes_too_long_moves_on(
     running = await router(first, second, upstream={"pace": {"requests": 1, "per": "60s", "wait": "20ms"}})
     assert [(await running.post()).status for _ in range(2)] == [200, 200]
     assert running.causes() == [("first", "paced_out"), ("second", "ok")]
+
+
+async def never_sent(running: RunningRouter, tokens: float) -> None:
+    """A large request whose client leaves before it was sent: the upstream has as many tokens left as before."""
+    client = await running.open(chat.request(user="x" * 30_000))
+    await until(running.in_flight, "a lease")
+    over = len(running.ended)
+    client.reset()
+    record = await running.record(over + 1)
+    assert (record.outcome, record.charged_tokens) == (Outcome.CLIENT_GONE, 0)
+    limiter = running.daemon.catalogue.upstreams["first"].limiter
+    assert limiter is not None
+    assert limiter.tokens is not None
+    assert limiter.tokens.level(time.monotonic()) >= tokens
+
+
+async def test_what_was_never_sent_costs_the_upstream_nothing(router: StartRouter, black_hole: str) -> None:
+    """A client that leaves while we connect uses up none of the upstream's tokens."""
+    await never_sent(await router(black_hole, upstream={"limits": {"tokens_per_minute": 100_000}}), 100_000)
+
+
+async def test_what_was_never_due_costs_the_upstream_nothing(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A client that leaves while it waits for the upstream's pace uses up none of the upstream's tokens."""
+    pace = {"requests": 1, "per": "60s", "wait": "30s"}
+    running = await router(first, upstream={"pace": pace, "limits": {"tokens_per_minute": 100_000}})
+    await running.post()
+    await never_sent(running, 100_000 - running.ended[0].charged_tokens)
+    assert len(first.received) == 1
 
 
 @pytest.mark.parametrize("name", ["missing", "wrong", "disabled"])

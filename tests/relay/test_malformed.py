@@ -164,20 +164,60 @@ async def test_other_methods_are_refused(router: StartRouter, first: ScriptedUps
     assert first.received == []
 
 
-@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
-async def test_upgrades_are_ignored(router: StartRouter, first: ScriptedUpstream, protocol: str) -> None:
-    """An `Upgrade` on the chat path is an ordinary request or refused; the upstream never sees the wish."""
+UPGRADES = {
+    "curl": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
+    "websocket": ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    "odd": ("UPGRADE:h2c", "connection: keep-alive, uPgRaDe", "upgrade: x/1, y"),
+    "unannounced": ("Upgrade: h2c",),
+}
+
+
+@pytest.mark.parametrize("rows", UPGRADES.values(), ids=UPGRADES)
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+async def test_upgrades_are_ignored(
+    router: StartRouter, first: ScriptedUpstream, *, rows: tuple[str, ...], chunked: bool, apart: bool
+) -> None:
+    """A request that offers an `Upgrade` is served like any other, its body in the same packet or in one of its own."""
     running = await router(first)
-    async with await running.connect() as client:
-        await client.send(
-            post(BODY, "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AA")
-        )
-        answer = await client.answer()
-    assert answer.status in {200, 400}
-    for received in first.received:
+    head = post(b"", *rows, framing="Transfer-Encoding: chunked" if chunked else LENGTH)
+    body = CHUNKED if chunked else BODY
+    client = await running.connect()
+    for number in (1, 2):
+        if apart:
+            await client.send(head)
+            await running.caught_up(client)
+            await client.send(body)
+        else:
+            await client.send(head + body)
+        assert (await client.answer()).status == 200
+        received = await first.asked(number)
         assert received.body == BODY
         assert not received.values("upgrade")
         assert not received.values("http2-settings")
+    assert len(first.received) == 2
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+async def test_an_upgrade_does_not_make_a_request_of_a_body(
+    router: StartRouter, first: ScriptedUpstream, *, chunked: bool
+) -> None:
+    """The body behind an `Upgrade` is a body, even if it is written like a request and comes in its own packet."""
+    running = await router(first)
+    hidden = post(BODY)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(hidden)}"
+    client = await running.connect()
+    await client.send(post(b"", *UPGRADES["curl"], framing=framing))
+    await running.caught_up(client)
+    if chunked:
+        await client.send(b"%x\r\n" % len(hidden))
+        await running.caught_up(client)
+    await client.send(hidden + (b"\r\n0\r\n\r\n" if chunked else b""))
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (400, "invalid_json")
+    await client.send(post(chat.request(user="next")))
+    assert (await client.answer()).status == 200
+    assert [received.json.get("user") for received in first.received] == ["next"]
 
 
 async def test_high_bytes_in_headers_do_no_harm(router: StartRouter, first: ScriptedUpstream) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
 
 from router.events import Outcome, UpstreamCooled, UpstreamEjected
 from tests.harness import chat
@@ -109,6 +112,25 @@ async def test_a_stale_connection_is_replaced_in_silence(
     assert not [event for event in running.events if isinstance(event, UpstreamEjected)]
 
 
+async def test_a_connection_that_dies_late_is_a_failure(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """A kept connection that dies long after the request was sent died of that: it is not sent there once more."""
+    go_on = asyncio.Event()
+    first.then(json_answer(), play(wait_for(go_on), cut()))
+    running = await router(first, second)
+    await running.post()
+    client = await running.open()
+    assert (await first.asked(2)).place == 1
+    (exchange,) = running.daemon._relay.exchanges
+    assert exchange.attempt is not None
+    exchange.attempt.sent -= 2
+    go_on.set()
+    assert (await client.answer()).status == 200
+    assert running.causes(await running.record(2)) == [("first", "disconnect"), ("second", "ok")]
+    assert len(first.received) == 2
+
+
 async def test_a_connection_closed_while_idle_is_not_used(router: StartRouter, first: ScriptedUpstream) -> None:
     """An upstream may close what it keeps idle; the next request takes a fresh connection."""
     running = await router(first)
@@ -149,6 +171,33 @@ async def test_attempts_are_bounded(router: StartRouter, upstreams: list[Scripte
     running = await router(*upstreams)
     assert (await running.post()).status == 500
     assert [upstream for upstream, _ in running.causes()] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_attempts_are_bounded_where_nobody_listens(
+    router: StartRouter, first: ScriptedUpstream, attempts: int
+) -> None:
+    """A refused connection costs nobody anything, yet the same member is tried no more often than anything else."""
+    await first.refuse()
+    running = await router(
+        first,
+        defaults={"retry": {"attempts": attempts}, "ejection": {"consecutive": 1000, "min_outcomes": 1000}},
+    )
+    assert (await running.post()).status == 502
+    assert running.causes() == [("first", "connect")] * attempts
+
+
+async def test_an_address_that_swallows_connections_does_not_hide_the_next(
+    router: StartRouter, first: ScriptedUpstream, black_hole: str
+) -> None:
+    """Of a host with several addresses, one that never answers has its time, and then the next is tried."""
+    running = await router(first)
+    (pool,) = running.daemon._relay.snapshot.wires["first"].pools
+    swallowing = urlsplit(black_hole)
+    pool._addresses = [(str(swallowing.hostname), swallowing.port or 0), ("127.0.0.1", first.port)]
+    pool._resolved_at = asyncio.get_running_loop().time()
+    assert (await running.post()).status == 200
+    assert running.causes() == [("first", "ok")]
 
 
 async def test_a_lone_member_gets_another_chance(router: StartRouter, first: ScriptedUpstream) -> None:
@@ -196,6 +245,20 @@ async def test_two_credentials_have_cooldowns_of_their_own(router: StartRouter, 
     used = [received.values("authorization")[0] for received in first.received]
     assert used[0] not in used[1:]
     assert len(set(used)) == 2
+
+
+async def test_the_other_credential_is_tried_before_the_next_tier(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """A 429 is the credential's: the same request goes to the upstream's other one, not to a member further down."""
+    first.then(error(429, None, "retry-after: 30"))
+    credentials = [{"env": "UPSTREAM_SECRET"}, {"env": "OTHER_SECRET"}]
+    running = await router(first, second, upstream={"api_key": None, "api_keys": credentials})
+    assert (await running.post()).status == 200
+    assert running.causes() == [("first", "http_429"), ("first", "ok")]
+    assert len({attempt.credential for attempt in running.ended[0].attempts}) == 2
+    assert len({received.values("authorization")[0] for received in first.received}) == 2
+    assert second.received == []
 
 
 async def test_a_failing_upstream_is_not_tried_with_its_other_credential(

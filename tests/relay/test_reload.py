@@ -212,6 +212,18 @@ async def test_connections_survive_an_unrelated_change(router: StartRouter, firs
     assert [received.place for received in first.received] == [0, 1]
 
 
+async def test_an_upstreams_pace_survives_other_changes(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """An upstream whose other settings changed has its rate once, not once more with each reload."""
+    pace = {"pace": {"requests": 1, "per": "60s", "wait": "20ms"}}
+    running = await router(first, second, upstream=pace)
+    await running.post()
+    assert (await running.reload(config(first, second, upstream=pace | {"keepalive": "3s"}))).result == "applied"
+    assert (await running.post()).status == 200
+    assert running.causes() == [("first", "paced_out"), ("second", "ok")]
+
+
 async def test_idle_connections_of_a_removed_upstream_are_closed(
     router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:

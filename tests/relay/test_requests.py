@@ -36,6 +36,21 @@ async def test_expect_100_continue_is_answered(router: StartRouter, first: Scrip
     assert first.received[0].values("expect") == []
 
 
+async def test_leave_is_given_once(router: StartRouter, first: ScriptedUpstream) -> None:
+    """However many packets bring nothing of a chunked body, `100 Continue` is said once."""
+    running = await router(first)
+    body = chat.request()
+    client = await running.connect()
+    await client.send(post(b"", "Expect: 100-continue", framing="Transfer-Encoding: chunked"))
+    for part in (b"%x" % len(body), b"\r\n"):
+        await running.caught_up(client)
+        await client.send(part)
+    await running.caught_up(client)
+    await client.send(body + b"\r\n0\r\n\r\n")
+    answer = await client.answer()
+    assert (answer.status, answer.interim) == (200, [b"HTTP/1.1 100 Continue\r\n\r\n"])
+
+
 SHA_OF_123 = "a665a45920422f9d417e4867efdc4fb8a04a1f3fff1fa07e998e86f7f7a27ae3"
 
 
@@ -72,6 +87,18 @@ async def test_too_large_a_body_is_refused_at_once(router: StartRouter, first: S
     assert (answer.status, answer.error["reason"]) == (413, "request_too_large")
     await client.ended()
     assert first.received == []
+
+
+@pytest.mark.parametrize("way", [too_large_by_length, too_large_by_chunks])
+async def test_a_refused_body_is_not_read_for_ever(router: StartRouter, first: ScriptedUpstream, way: Any) -> None:
+    """Who is refused anyway is not listened to beyond the bound either: the answer comes, and the connection ends."""
+    running = await router(first, requests={"body_max": 10_000}, keys={"team": {"secret": {"sha256": SHA_OF_123}}})
+    client = await running.connect()
+    await way(client)
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (401, "missing_api_key")
+    assert (answer.header("connection") or "").lower() == "close"
+    await client.ended()
 
 
 async def test_a_body_at_the_bound_passes(router: StartRouter, first: ScriptedUpstream) -> None:
@@ -197,3 +224,39 @@ async def test_an_unknown_model_is_named(router: StartRouter, first: ScriptedUps
     }
     record = await running.record()
     assert (record.model, record.requested_model) == ("_unknown", "nobody")
+
+
+async def test_a_bug_of_ours_in_choosing_costs_one_request(router: StartRouter, first: ScriptedUpstream) -> None:
+    """What fails in our own code before anything is sent is answered 500, told to the operator, and leaves nothing."""
+    running = await router(first)
+    running.bugs = 1
+    wires = running.daemon._relay.snapshot.wires
+    lost = dict(wires)
+    wires.clear()
+    answer = await running.post()
+    wires.update(lost)
+    assert (answer.status, answer.error["reason"]) == (500, "internal")
+    assert (await running.post()).status == 200
+    assert [record.outcome for record in running.ended] == [Outcome.INTERNAL, Outcome.OK]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_a_bug_of_ours_in_reading_an_answer_costs_one_request(
+    router: StartRouter, first: ScriptedUpstream, *, repeated: bool
+) -> None:
+    """What fails in our own code at an answer's head, new or known, is answered 500 and closes only that connection."""
+    go_on = asyncio.Event()
+    running = await router(first)
+    running.bugs = 1
+    if repeated:
+        await running.post()
+    first.then(play(wait_for(go_on), json_answer()))
+    client = await running.open()
+    await first.asked(1 + repeated)
+    (exchange,) = running.daemon._relay.exchanges
+    exchange.chat = None
+    go_on.set()
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (500, "internal")
+    assert (await running.post()).status == 200
+    assert [record.outcome for record in running.ended][-2:] == [Outcome.INTERNAL, Outcome.OK]

@@ -179,3 +179,38 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_stop(
     await first.asked()
     async with asyncio.timeout(5):
         await stopping(running)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [post(chat.request())[:-5], post(b"", framing="Transfer-Encoding: chunked") + b"5\r\n"],
+    ids=["length", "chunks"],
+)
+async def test_half_a_request_is_told_at_once(router: StartRouter, first: ScriptedUpstream, part: bytes) -> None:
+    """When the drain is over, a client that is still sending its request reads 503, and the stop goes on without it."""
+    running = await router(first, stop={"notice": "1ms", "drain": "1ms"})
+    client = await running.connect()
+    await client.send(part)
+    await until(lambda: [each for each in running.daemon._relay.connections if each._receiving is not None])
+    stop = stopping(running)
+    answer = await client.answer()
+    assert (answer.status, answer.error["reason"]) == (503, "draining")
+    assert (answer.header("connection") or "").lower() == "close"
+    assert await client.ended() == b""
+    await client.leave()
+    async with asyncio.timeout(1):
+        await stop
+    assert [(record.outcome, record.status) for record in running.ended] == [(Outcome.OVERLOADED, 503)]
+    assert first.received == []
+
+
+async def test_half_a_head_does_not_hold_up_the_stop(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A connection on which no request has begun ends with the drain."""
+    running = await router(first, stop={"notice": "1ms", "drain": "1ms"})
+    client = await running.connect()
+    await client.send(post(chat.request())[:20])
+    await running.caught_up(client)
+    async with asyncio.timeout(1):
+        await stopping(running)
+    assert await client.ended() == b""
+    assert running.ended == []

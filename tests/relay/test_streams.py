@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from router.events import Outcome, Phase, Side
 from tests.harness import chat
 from tests.harness.client import Answer, Ending, post
+from tests.harness.router import UPSTREAM_SECRET
 from tests.harness.upstream import (
     Script,
     chunks,
@@ -145,6 +147,15 @@ async def test_every_choice_has_to_finish(router: StartRouter, first: ScriptedUp
     assert (whole.events, whole.ending) == ([*choices, *ends, chat.DONE], Ending.CLEAN)
 
 
+async def test_a_choice_that_finishes_twice_counts_once(router: StartRouter, first: ScriptedUpstream) -> None:
+    """With `n` 2, one choice that says twice why it ended does not stand for the other, which was cut."""
+    events = (chat.role(), chat.token("a"), chat.finish(), chat.finish())
+    first.always(play(sse_head(), chunks(*events), cut()))
+    running = await router(first)
+    check_broken(await running.stream(n=2), events, 502, "upstream_truncated")
+    assert not (await running.record()).complete
+
+
 async def test_an_unterminated_done_counts(router: StartRouter, first: ScriptedUpstream) -> None:
     """`data: [DONE]` without its blank line, then the end: the client gets it whole."""
     first.always(play(sse_head(), chunks(*chat.answer("Hi"), b"data: [DONE]"), last_chunk()))
@@ -177,6 +188,35 @@ async def test_an_error_event_passes_and_ends_the_stream(router: StartRouter, fi
     assert answer.events == [*COMMITTED, broken]
     record = await running.record()
     assert (record.outcome, record.complete) == (Outcome.UPSTREAM_ERROR, False)
+
+
+async def test_an_error_event_is_not_waited_behind(router: StartRouter, first: ScriptedUpstream) -> None:
+    """An upstream that said it failed and then holds on has a second, not the time that a silent one has."""
+    broken = chat.event(json.loads(chat.error_body("engine died")))
+    first.always(play(sse_head(), chunks(*COMMITTED, broken), stall()))
+    running = await router(first, defaults={"timeouts": {"idle": "60s"}, "streams": {"heartbeat": "100ms"}})
+    answer = await running.stream()
+    assert answer.ending is Ending.ABORTED
+    assert answer.body.replace(chat.HEARTBEAT, b"") == b"".join((*COMMITTED, broken))
+    await first.received[0].left()
+    record = await running.record()
+    assert (record.outcome, record.ended_by, record.complete) == (Outcome.UPSTREAM_ERROR, Side.UPSTREAM, False)
+
+
+async def test_a_long_body_without_a_length_that_is_cut_is_broken(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Where only the end of the connection ends a body, half a JSON object is not passed off as the whole."""
+    body = chat.completion("y" * 1_500_000)
+    bare = head(200, chat.CONTENT_TYPE_JSON, "connection: close")
+    first.then(play(send(bare + body[:1_200_000]), cut()), play(send(bare + body), cut()))
+    running = await router(first)
+    broken, whole = await running.post(), await running.post()
+    assert (broken.status, broken.ending) == (200, Ending.ABORTED)
+    assert body.startswith(broken.body)
+    assert (whole.body, whole.ending) == (body, Ending.CLEAN)
+    assert [(record.outcome, record.complete) for record in running.ended] == [
+        (Outcome.UPSTREAM_ERROR, False),
+        (Outcome.OK, True),
+    ]
 
 
 async def test_silence_is_filled_with_heartbeats(router: StartRouter, first: ScriptedUpstream) -> None:
@@ -294,6 +334,36 @@ async def test_when_a_held_stream_fails_everywhere_the_stream_says_so(
     assert (record.outcome, record.complete) == (Outcome.UPSTREAM_ERROR, False)
 
 
+@pytest.mark.parametrize("quoting", [False, True])
+async def test_a_clients_own_error_behind_heartbeats_keeps_its_words(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream, *, quoting: bool
+) -> None:
+    """A 400 that comes when the status is spent is one event with that status and sentence, and nobody's failure."""
+    go_on = asyncio.Event()
+    said = f"maximum context length is 8192{UPSTREAM_SECRET if quoting else ''}"
+    body = chat.error_body(said, kind="invalid_request_error", code="context_length_exceeded")
+    first.always(play(wait_for(go_on), error(400, body)))
+    running = await router(first, second, defaults={"streams": HOLD["streams"] | {"early_keepalive": True}})
+    client = await running.open(chat.request(stream=True))
+    await client.head()
+    await client.until(chat.HEARTBEAT)
+    go_on.set()
+    answer = await client.rest()
+    assert (answer.status, answer.ending) == (200, Ending.ABORTED)
+    (event,) = answer.events
+    assert event.startswith(b"data: {")
+    assert event.count(b"\n") == 2
+    envelope = json.loads(event.removeprefix(b"data: "))
+    assert envelope["error"]["code"] == 400
+    assert "maximum context length is 8192" in envelope["error"]["message"]
+    assert "context_length_exceeded" in envelope["error"]["upstream"]
+    assert envelope["request_id"] == answer.header("x-request-id")
+    assert UPSTREAM_SECRET.encode() not in answer.body
+    record = await running.record()
+    assert (record.outcome, record.complete) == (Outcome.CLIENT_ERROR, False)
+    assert second.received == []
+
+
 async def test_no_keepalive_before_a_status(router: StartRouter, first: ScriptedUpstream) -> None:
     """While no upstream has answered nothing is committed: its failure still has a status of its own."""
     first.always(stall())
@@ -375,3 +445,50 @@ async def test_a_slot_is_held_to_the_last_byte(router: StartRouter, first: Scrip
     await client.rest()
     await running.record()
     assert running.in_flight() == 0
+
+
+CODED_HEAD = send(head(200, chat.CONTENT_TYPE_SSE, "content-encoding: gzip", "transfer-encoding: chunked"))
+
+
+async def test_a_compressed_stream_arrives_readable(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A stream that comes compressed though nobody asked is sent on as plain events, each when it comes."""
+    go_on = asyncio.Event()
+    coder = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    pieces = [coder.compress(event) + coder.flush(zlib.Z_SYNC_FLUSH) for event in (*COMMITTED, chat.finish())]
+    end = coder.compress(chat.DONE) + coder.flush()
+    first.always(play(CODED_HEAD, chunks(*pieces), wait_for(go_on), chunks(end), last_chunk()))
+    running = await router(first)
+    client = await running.open(chat.request(stream=True))
+    assert (await client.head()).header("content-encoding") is None
+    await client.until(chat.finish())
+    go_on.set()
+    answer = await client.rest()
+    assert (answer.events, answer.ending) == ([*COMMITTED, chat.finish(), chat.DONE], Ending.CLEAN)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_compressed_stream_cannot_explode(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream, *, committed: bool
+) -> None:
+    """Kilobytes that would become megabytes are no stream: another member answers, or what was begun is broken."""
+    go_on = asyncio.Event()
+    coder = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    begun = coder.compress(b"".join(COMMITTED) if committed else chat.role()) + coder.flush(zlib.Z_SYNC_FLUSH)
+    bomb = coder.compress(b": " + bytes(8_000_000)) + coder.flush(zlib.Z_SYNC_FLUSH)
+    assert len(bomb) < 20_000
+    first.always(play(CODED_HEAD, chunks(begun), wait_for(go_on), chunks(bomb), stall()))
+    second.always(sse_stream(*chat.answer("b")))
+    running = await router(first, second)
+    client = await running.open(chat.request(stream=True))
+    await first.asked()
+    if committed:
+        await client.head()
+        await client.until(COMMITTED[-1])
+    go_on.set()
+    answer = await client.rest() if committed else await client.answer()
+    if committed:
+        check_broken(answer, COMMITTED, 502, "upstream_protocol")
+    else:
+        assert answer.events == [*chat.answer("b"), chat.DONE]
+        assert running.causes() == [("first", "protocol"), ("second", "ok")]
+    await first.received[0].left()

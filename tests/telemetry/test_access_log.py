@@ -159,7 +159,7 @@ def test_what_is_given_as_nothing_is_absent_too() -> None:
     (line,) = lines_of(nothing)
     assert list(line) == [
         "ts", "level", "event", "request_id", "endpoint", "model", "stream", "status", "outcome", "ended_by", "phase",
-        "complete", "attempts", "duration_s", "overhead_s",
+        "complete", "duration_s", "overhead_s", "attempts",
     ]  # fmt: skip
     assert [list(it) for it in line["attempts"]] == [["upstream", "model", "cause", "duration_s"]]
 
