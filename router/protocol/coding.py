@@ -26,7 +26,7 @@ def decoded(body: bytes, coding: bytes, limit: int) -> bytes | None:
         text = decoder.decompress(body, limit)
     except zlib.error:
         return None
-    return text if decoder.eof else None
+    return text if decoder.eof and not decoder.unused_data else None
 
 
 class StreamDecoder:
@@ -43,10 +43,15 @@ class StreamDecoder:
         Raises:
             ValueError: The data is not of the coding, or makes more than `DECODED_MAX` bytes at once.
         """
-        try:
-            text = self._decoder.decompress(data, DECODED_MAX)
-        except zlib.error as error:
-            raise ValueError("the stream is not of the coding it names") from error
-        if self._decoder.unconsumed_tail:
-            raise ValueError("the stream grows too much when it is decoded")
+        text = b""
+        while data:
+            if self._decoder.eof:  # RFC 1952 section 2.2: another member follows
+                self._decoder = zlib.decompressobj(GZIP_OR_ZLIB)
+            try:
+                text += self._decoder.decompress(data, DECODED_MAX + 1 - len(text))
+            except zlib.error as error:
+                raise ValueError("the stream is not of the coding it names") from error
+            if self._decoder.unconsumed_tail or len(text) > DECODED_MAX:
+                raise ValueError("the stream grows too much when it is decoded")
+            data = self._decoder.unused_data
         return text

@@ -93,6 +93,10 @@ class Downstream(asyncio.Protocol):
             if len(self._backlog) > BACKLOG_MAX:  # not paused: nobody would notice then that the client leaves
                 self._backlog = b""
                 self._closing = True
+                if self._current is not None:
+                    self._current.request.head.keep_alive = False  # so that its answer says so, if it has not begun
+                else:
+                    self._close()
         elif not self._closing:
             self._take(data)
 

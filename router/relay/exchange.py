@@ -178,7 +178,10 @@ class Exchange:
             self._begin(route, target, now)
 
     def _resume(self) -> None:
-        self._try(time.monotonic())
+        try:
+            self._try(time.monotonic())
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._bug(error)
         self._pause = None
 
     def _pick(self, now: float) -> tuple[Route, Target] | None:
@@ -220,14 +223,14 @@ class Exchange:
         else:
             self.phase = Phase.CONNECTING
             self._connecting = self.relay.tasks.spawn(self._reach(attempt, fresh=fresh), f"connect {wire.name}")
-            self._watch(now)
+            self.watch(now)
 
     async def _reach(self, attempt: Attempt, *, fresh: bool) -> None:
         """Wait for the upstream's pace, then for a connection."""
         failure = connection = None
         try:
             await attempt.keep_pace()
-            self._watch(time.monotonic())
+            self.watch(time.monotonic())
             connection = await attempt.reach(fresh=fresh)
         except ConnectError as error:
             failure = Failure(verdict=VERDICTS[error.cause])
@@ -236,10 +239,13 @@ class Exchange:
                 attempt.pool.put(connection)
             return
         self._connecting = None
-        if failure is not None:
-            self.failed(failure)
-        elif connection is not None:
-            self._send(attempt, connection, time.monotonic())
+        try:
+            if failure is not None:
+                self.failed(failure)
+            elif connection is not None:
+                self._send(attempt, connection, time.monotonic())
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._bug(error)
 
     def _send(self, attempt: Attempt, connection: UpstreamConnection, now: float) -> None:
         """Write the request: its head made for this upstream, its body spliced, nothing copied."""
@@ -253,7 +259,7 @@ class Exchange:
         if not self.attempts:
             self.overhead_s += attempt.sent - now
         if self.chat.stream or self._timer is not None:
-            self._watch(attempt.sent)
+            self.watch(attempt.sent)
         else:  # most plain answers come soon: `look` sees to the others, and saves them all a timer, 0.9 us
             timeouts = target.timeouts
             first_byte, total = attempt.sent + timeouts.first_byte, self.started + timeouts.total
@@ -275,7 +281,7 @@ class Exchange:
         self.answer = begun
         connection.reader = begun.read
         if not connection.complete:
-            self._watch(attempt.head)
+            self.watch(attempt.head)
 
     def upstream_puzzled(self, error: Exception) -> None:
         """Our own code failed on what the upstream sent."""
@@ -436,7 +442,7 @@ class Exchange:
         for event in self.attempt.lease.prove(now):
             self.relay.emit(event)
         self.request.let_go()
-        self._watch(now)
+        self.watch(now)
 
     def _describe_attempts(self) -> None:
         if self.request.snapshot.config.debug.headers:
@@ -546,8 +552,8 @@ class Exchange:
 
     # deadlines
 
-    def _watch(self, now: float) -> None:
-        """Make sure that we wake in time for whatever comes next."""
+    def watch(self, now: float) -> None:
+        """Make sure that we wake in time for whatever comes next, also when an answer has brought it nearer."""
         self._wake_by(min(patience.due(self)[0], patience.beat_due(self)), now)
 
     def _wake_by(self, wakes_at: float, now: float) -> None:
@@ -565,6 +571,12 @@ class Exchange:
             self._wake()
 
     def _wake(self) -> None:
+        try:
+            self._wake_up()
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._bug(error)
+
+    def _wake_up(self) -> None:
         self._timer = None
         now = time.monotonic() + 0.001  # the loop's clock counts whole milliseconds
         if now - self._wakes_at > LATE_S:
@@ -579,7 +591,7 @@ class Exchange:
             if not self.reply.committed:
                 self.reply.begin_stream([b"content-type: text/event-stream"])
             self.reply.write(HEARTBEAT)
-        self._watch(now)
+        self.watch(now)
 
     def _timed_out(self, cause: Cause) -> None:
         if self.attempt is None:

@@ -225,6 +225,7 @@ class StreamAnswer:
             self._note(facts)
             if facts.error is not None and self._said_error is None:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
+                self._exchange.watch(self.read_at)
             if not self._hidden(facts):
                 passed.append(event)
         self._between = self._reader.between_events

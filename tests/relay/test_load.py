@@ -31,10 +31,16 @@ REQUESTS = 400
 """Answered before what is to disturb them, and again after it."""
 RELOADS = 20
 WORDS = ("a", "b", "c", "d")
-BEGUN = ("nothing_said", "plain_head_said", "stream_head_said")
 PLAIN_HEAD = send(head(200, chat.CONTENT_TYPE_JSON, f"content-length: {len(chat.completion())}"))
+BEGUN: dict[str, tuple[Script, bool]] = {
+    "nothing_said": (send(), False),
+    "plain_head_said": (PLAIN_HEAD, False),
+    "stream_head_said": (play(sse_head(), chunks(chat.role())), True),
+}
+"""How far an upstream comes with its answer before it dies, and whether that is a stream."""
 WHOLE = b"".join((*chat.answer(*WORDS), chat.DONE))
 LIMITS = {"requests_per_minute": 10_000_000, "tokens_per_minute": 1_000_000_000, "concurrency": 10_000}
+TEAM: dict[str, Any] = {"team": {"secret": {"env": "CLIENT_SECRET"}, "limits": LIMITS}}
 
 
 def busy(rng: Random, pause_s: float = 0.02) -> Script:
@@ -81,18 +87,16 @@ class Load:
     got: list[Got] = field(default_factory=list)
     over: bool = False
 
-    async def ask(self, number: int, **members: Any) -> None:
+    async def ask(self, *, stream: bool) -> None:
         client = await self.running.connect()
-        for count in range(1_000_000):
-            if self.over:
-                break
-            stream = (number + count) % 2 == 0
-            await client.send(post(chat.request(stream=stream, **members), key=CLIENT_SECRET))
+        while not self.over:
+            await client.send(post(chat.request(stream=stream), key=CLIENT_SECRET))
             answer = await client.answer()
             self.got.append(Got(stream, answer))
             if answer.ending is not Ending.CLEAN or answer.header("connection") == "close":
                 await client.leave()
                 client = await self.running.connect()
+            stream = not stream
         await client.leave()
 
     async def more(self, requests: int = REQUESTS) -> None:
@@ -115,7 +119,7 @@ async def load(running: RunningRouter) -> AsyncIterator[Load]:
     asking = Load(running)
     async with asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
-            group.create_task(asking.ask(number))
+            group.create_task(asking.ask(stream=number % 2 == 0))
         await asking.more()
         try:
             yield asking
@@ -123,9 +127,8 @@ async def load(running: RunningRouter) -> AsyncIterator[Load]:
             asking.over = True
 
 
-def settings(*upstreams: ScriptedUpstream, **top: Any) -> Settings:
-    keys = {"team": {"secret": {"env": "CLIENT_SECRET"}, "limits": LIMITS}}
-    return config(*upstreams, same_tier=True, **({"keys": keys} | top))
+def settings(*upstreams: ScriptedUpstream) -> Settings:
+    return config(*upstreams, same_tier=True, keys=TEAM)
 
 
 async def test_losing_an_upstream_under_load_costs_nobody_an_error(
@@ -135,7 +138,7 @@ async def test_losing_an_upstream_under_load_costs_nobody_an_error(
     serving = upstreams[:3]
     for number, upstream in enumerate(serving):
         upstream.always(busy(Random(number)))
-    running = await router(*serving, same_tier=True, keys=settings()["keys"])
+    running = await router(*serving, same_tier=True, keys=TEAM)
     async with load(running) as asking:
         victim = serving[0]
         held = running.daemon.catalogue.upstreams["first"].in_flight
@@ -154,22 +157,20 @@ async def test_losing_an_upstream_under_load_costs_nobody_an_error(
 
 
 @pytest.mark.parametrize("clients", [8, CLIENTS])
-@pytest.mark.parametrize("begun", [send(), PLAIN_HEAD, play(sse_head(), chunks(chat.role()))], ids=BEGUN)
+@pytest.mark.parametrize(("begun", "stream"), BEGUN.values(), ids=BEGUN)
 async def test_requests_that_wait_at_a_dying_upstream_are_answered_elsewhere(
-    router: StartRouter, upstreams: list[ScriptedUpstream], clients: int, begun: Script, request: pytest.FixtureRequest
+    router: StartRouter, upstreams: list[ScriptedUpstream], clients: int, begun: Script, *, stream: bool
 ) -> None:
     """However many requests an upstream held when it died, on whatever connections, the other one answers them all."""
     victim, heir = upstreams[:2]
     for upstream in (victim, heir):
         upstream.always(play(begun, stall()))
     running = await router(victim, heir, same_tier=True)
-    stream = "stream" in request.node.callspec.id
     waiting = [await running.open(chat.request(stream=stream)) for _ in range(clients)]
     await until(lambda: len(victim.received) + len(heir.received) == clients, "every request to wait")
     held = len(victim.received)
     heir.always(sse_stream(*chat.answer(*WORDS)) if stream else json_answer())
     victim.kill()
-    await until(lambda: len(running.ended) + len(heir.received) >= clients, "those of the dead one to move")
     await running.record(held)
     for client in waiting:
         client.reset()
@@ -188,12 +189,12 @@ def edits(upstreams: list[ScriptedUpstream]) -> list[Settings | str]:
         edit = settings(first, second, third) if kind < 2 else settings(first, second)
         edit["requests"] = {"body_max": 1_000_000 + number}
         if kind == 0:
-            for member in edit["models"]["m"]["pool"]:
-                member["weight"] = 1 + number
+            for place, member in enumerate(edit["models"]["m"]["pool"]):
+                member["weight"] = 1 + (number + place) % 3
         elif kind == 1:
             edit["models"]["m"]["pool"][0]["weight"] = 0
         elif kind == 2:
-            edit["keys"]["team"]["limits"] = LIMITS | {"concurrency": 1000 + number}
+            edit["keys"] = {"team": TEAM["team"] | {"limits": LIMITS | {"concurrency": 1000 + number}}}
             edit["upstreams"]["second"]["limits"] = {"concurrency": 500 + number}
         elif kind == 3:
             edit["models"][f"m{number}"] = "second"
@@ -206,7 +207,7 @@ async def test_reloads_under_load_cost_nobody_an_error(router: StartRouter, upst
     serving = upstreams[:3]
     for number, upstream in enumerate(serving):
         upstream.always(busy(Random(number)))
-    running = await router(*serving, same_tier=True, keys=settings()["keys"])
+    running = await router(*serving, same_tier=True, keys=TEAM)
     results = []
     async with load(running) as asking:
         for edit in edits(serving):
