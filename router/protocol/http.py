@@ -148,12 +148,17 @@ def pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [_parted(line) for line in headers]
 
 
-_Fact = tuple[bytes, bytes, bool]
-"""A line that we must know of: its name, its value, and whether it may go on to the other side."""
+_Fact = tuple[bytes, bytes, bytes]
+"""A line that we must know of: its name, its value, and itself if it may go on to the other side."""
 
 
-def _facts(names: frozenset[bytes], kept: frozenset[bytes]) -> _Remembered[_Fact | None]:
-    return _Remembered(lambda _, name, value: (name, value, name in kept) if name in names else None)
+def _facts(names: frozenset[bytes], kept: frozenset[bytes]) -> _Remembered[_Fact | bytes]:
+    """Return the facts of lines; of a line that holds none the line, the same object each time: streams share it."""
+
+    def judge(line: bytes, name: bytes, value: bytes) -> _Fact | bytes:
+        return (name, value, line if name in kept else b"") if name in names else line
+
+    return _Remembered(judge)
 
 
 _ONCE = frozenset((
@@ -181,12 +186,12 @@ def scan(headers: Headers, version: str = "1.1") -> Scanned:
     passing: Headers = []
     for line in headers:
         fact = _request_facts[line]
-        if fact is None:
-            passing.append(line)
+        if isinstance(fact, bytes):
+            passing.append(fact)
             continue
         name, value, passes = fact
         if passes:
-            passing.append(line)
+            passing.append(passes)
         elif name in facts and name in _ONCE:
             raise _malformed(f"The header '{name.decode()}' must not be repeated.")
         facts[name] = value
@@ -395,13 +400,13 @@ def scan_answer(headers: Headers) -> Answered:
     passing: Headers = []
     for line in headers:
         fact = _answer_facts[line]
-        if fact is None:
-            passing.append(line)
+        if isinstance(fact, bytes):
+            passing.append(fact)
             continue
         name, value, passes = fact
         facts[name] = value
         if passes:
-            passing.append(line)
+            passing.append(passes)
     length = facts.get(b"content-length", b"")
     coding = facts.get(b"content-encoding", b"").lower()
     return Answered(

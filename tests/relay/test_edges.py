@@ -1,4 +1,4 @@
-"""Edges: error events before silence, compressed members, more sent ahead than is kept, bugs of ours between attempts."""
+"""Edges: an error event and then silence, compressed members, too much sent ahead, bugs of ours between attempts."""
 
 from __future__ import annotations
 
