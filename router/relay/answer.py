@@ -44,6 +44,9 @@ class Answer(Protocol):
     """It is an event stream."""
     read_at: float
     """When something was last read of it, monotonic seconds."""
+    framed_bytes: int
+    framed_at: float
+    """What it has passed to the client by itself, and when last."""
     max_gap_s: float
     """Longest silence after the first content; negative if that means nothing."""
 
@@ -89,6 +92,8 @@ class WholeAnswer:
     """A JSON body: held until it is complete and makes sense, so that anything else can still go elsewhere."""
 
     streams = False
+    framed_bytes = 0
+    framed_at = 0.0
     max_gap_s = NEVER
     _size: int = 0
     _flowing: bool = False
@@ -201,6 +206,8 @@ class ErrorAnswer:
     """An answer that is not 200: read so far as it explains itself, then handed over as a failure."""
 
     streams = False
+    framed_bytes = 0
+    framed_at = 0.0
     max_gap_s = NEVER
     _size: int = 0
 

@@ -59,7 +59,10 @@ def beat_due(exchange: Exchange) -> float:
     if exchange.reply.committed:
         if answer is not None and not answer.takes_events():
             return math.inf
-        return exchange.reply.last_write_at + streams.heartbeat
+        written_at = exchange.reply.last_write_at
+        if answer is not None and answer.framed_at > written_at:
+            written_at = answer.framed_at
+        return written_at + streams.heartbeat
     if streams.early_keepalive or (answer is not None and answer.streams):
         return exchange.started + streams.hold
     return math.inf

@@ -66,7 +66,7 @@ def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
         _time_per_token(answer, usage, content_at) if complete and streamed else NEVER,
         answer.max_gap_s if content_at and answer is not None and answer.streams else NEVER,
         request.size,
-        reply.bytes_out,
+        reply.bytes_out + (answer.framed_bytes if answer is not None else 0),
         requested,
         head.client_request_id,
         head.client_retry,

@@ -57,7 +57,7 @@ class Reply:
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
         self._outbox = relay.outbox
-        self._transport = downstream.transport
+        self.transport = downstream.transport
         self._request = request
         self.request_id = relay.request_id()
 
@@ -123,12 +123,8 @@ class Reply:
         self.pass_on(data, time.monotonic())
 
     def pass_on(self, data: bytes, now: float) -> None:
-        """Pass bytes on that are framed already. HOT: once per chunk."""
-        waiting = self._outbox.waiting
-        if waiting:
-            waiting.append((self._transport, data))
-        else:
-            self._outbox.put(self._transport, data)
+        """Pass bytes on that are framed already."""
+        self._outbox.put(self.transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now
 
@@ -142,4 +138,4 @@ class Reply:
         self.keep = False
         if self._request.head.version != "1.1":
             self._relay.outbox.flush()
-            self._transport.abort()  # without chunks only a reset tells a cut body from a whole one
+            self.transport.abort()  # without chunks only a reset tells a cut body from a whole one
