@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 import time
@@ -51,6 +52,10 @@ class ConnectionPool:
         self._idle_max = idle_max
         self._idle: list[UpstreamConnection] = []
         self._addresses: list[tuple[str, int]] = []
+        with contextlib.suppress(ValueError):  # an address needs no resolver, nor the four threads that it starts
+            ipaddress.ip_address(host)
+            self._addresses = [(host, port)]
+        self._is_address = bool(self._addresses)
         self._resolved_at = -ADDRESSES_KEPT_S
         self.open: set[UpstreamConnection] = set()
         self.repeated: tuple[http.Repeated, http.Answered] | None = None
@@ -145,7 +150,7 @@ class ConnectionPool:
             OSError: there has been no good answer for five minutes.
         """
         age = self.loop.time() - self._resolved_at
-        if self._addresses and age < ADDRESSES_FRESH_S:
+        if self._is_address or (self._addresses and age < ADDRESSES_FRESH_S):
             return self._addresses
         try:
             found = await self.loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
