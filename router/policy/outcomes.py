@@ -5,7 +5,7 @@ may be tried, who is to blame, what cools down and what the client sees if nothi
 differ on that last point, PROTOCOL 7.2 and 7.3 hold.
 
 Only `code` and `type` are trusted freely: a message may quote what the client sent, and a client must not be able to
-take an upstream out with a prompt. Messages are therefore read where there is no other way, and only at their start.
+take an upstream out with a prompt. Messages are therefore read only where there is no other way.
 """
 
 from __future__ import annotations

@@ -154,13 +154,6 @@ def name_of(event: bytes) -> str:
     return names[-1].decode("utf-8", "replace") if names else ""
 
 
-def has_id(event: bytes) -> bool:
-    """Say whether the event sets an id, after which openai-python takes any blank line for an event (PROTOCOL 5.2)."""
-    if event[:5] == b"data:" and is_one_line(event):
-        return False
-    return any(value and b"\0" not in value for value in _values(event, b"id"))
-
-
 def _values(event: bytes, field: bytes) -> list[bytes]:
     """Return the values of one field in the order of its lines, each without the one space after the colon."""
     values = []

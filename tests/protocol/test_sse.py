@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.protocol.sse import EventReader, data_of, has_id, is_one_line, name_of
+from router.protocol.sse import EventReader, data_of, is_one_line, name_of
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.sse"))
 BOM = b"\xef\xbb\xbf"
@@ -272,23 +272,6 @@ def test_data_of(event: bytes, data: bytes | None) -> None:
 def test_name_of(event: bytes, name: str) -> None:
     """The last `event` field names the event, wherever it stands; text that looks like one does not."""
     assert name_of(event) == name
-
-
-@pytest.mark.parametrize(
-    ("event", "sets"),
-    [
-        (b"id: 7\ndata: x\n\n", True),
-        (b"data: x\r\nid:7\r\n\r\n", True),
-        (b"data: x\rid: 7\r\r", True),
-        (b'data: {"id": 7}\n\n', False),
-        (b"id: a\0b\ndata: x\n\n", False),
-        (b"id\ndata: x\n\n", False),
-        (b"idx: 7\ndata: x\n\n", False),
-    ],
-)
-def test_has_id(event: bytes, sets: bool) -> None:
-    """An id is seen wherever it stands; an empty one, or one with NUL, sets nothing."""
-    assert has_id(event) is sets
 
 
 @pytest.mark.parametrize(
