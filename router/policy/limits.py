@@ -6,7 +6,7 @@ may be in debt: the reservation at admission is a guess, the true usage is settl
 low delays the next request instead of cutting an answer (RELIABILITY 5.1, 5.2). aiolimiter has no refunds and no answer
 that does not wait (RELIABILITY 5.4).
 
-An exchange calls `refusal`, then `take` with nothing in between, then exactly one of `settle` and `cancel`.
+An exchange calls `refusal`, then `take` with nothing in between, then `settle` exactly once.
 """
 
 from __future__ import annotations
@@ -52,10 +52,6 @@ class Gcra:
     def take(self, now: float) -> None:
         """Count a request."""
         self.full_at = max(self.full_at, now) + self.interval_s
-
-    def refund(self) -> None:
-        """Count a request back."""
-        self.full_at -= self.interval_s
 
     def remaining(self, now: float) -> int:
         """Return how many requests conform at once."""
@@ -222,15 +218,6 @@ class Limiter:
         self.reserved -= reserved
         if used is not None and self.tokens is not None:
             self.tokens.settle(now, reserved, used)
-
-    def cancel(self, now: float, reserved: int) -> None:  # noqa: ARG002 -- every end of a request is told when
-        """End a request that never counted: slot, request and tokens come back."""
-        self.in_flight -= 1
-        self.reserved -= reserved
-        if self.requests is not None:
-            self.requests.refund()
-        if self.tokens is not None:
-            self.tokens.refund(reserved)
 
     def reconfigure(self, limits: Limits, now: float) -> None:
         """Change the limits at once. What is in flight stays counted, and the same share of a rate stays used.

@@ -48,17 +48,6 @@ def test_gcra_admits_a_minutes_worth_a_minute() -> None:
     assert 600 + 9 <= admitted <= 600 + 10
 
 
-def test_gcra_refund_gives_one_request_back() -> None:
-    """A cancelled request leaves room for one, and a refund to a full burst gives nothing."""
-    gcra = Gcra(60, 1)
-    gcra.take(NOW)
-    gcra.refund()
-    assert gcra.remaining(NOW) == 1
-    gcra.refund()
-    gcra.take(NOW)
-    assert gcra.wait(NOW) > 0
-
-
 def test_a_bucket_holds_a_minute_and_refills_in_one() -> None:
     """A minute's worth may go at once; the wait for more is exact."""
     bucket = TokenBucket(6000)
@@ -161,16 +150,6 @@ def test_settling_frees_the_slot_and_charges_what_was_used() -> None:
     assert limiter.snapshot(NOW).remaining_tokens == 4700
 
 
-def test_a_cancelled_request_never_was() -> None:
-    """Slot, request and tokens come back."""
-    limiter = Limiter(limits(requests=60, tokens=6000, concurrency=1), NOW)
-    before = limiter.snapshot(NOW)
-    limiter.take(NOW, 1000)
-    limiter.cancel(NOW, 1000)
-    assert limiter.snapshot(NOW) == pytest.approx(before, abs=1e-6)
-    assert limiter.in_flight == 0
-
-
 def test_the_snapshot_says_what_headers_say() -> None:
     """Limit, remaining and reset of both rates; None where nothing is limited."""
     limiter = Limiter(limits(requests=600, tokens=6000), NOW)
@@ -268,14 +247,6 @@ class LimiterModel(RuleBasedStateMachine):
         self.refunded += tokens - charged
         self.level = min(self.CAPACITY, self.level + tokens - charged)
 
-    @precondition(lambda self: self.open)
-    @rule()
-    def cancel(self) -> None:
-        tokens = self.open.pop()
-        self.limiter.cancel(self.now, tokens)
-        self.refunded += tokens
-        self.level = min(self.CAPACITY, self.level + tokens)
-
     @invariant()
     def the_books_agree(self) -> None:
         assert self.limiter.in_flight == len(self.open)
@@ -294,7 +265,7 @@ class LimiterModel(RuleBasedStateMachine):
 
 
 def test_the_limiter_keeps_exact_books() -> None:
-    """Whatever is asked, settled and cancelled in whatever order, reserved = settled + refunded, and nothing leaks."""
+    """Whatever is asked and settled in whatever order, reserved = settled + refunded, and nothing leaks."""
     run_state_machine_as_test(LimiterModel, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
 
 
