@@ -260,10 +260,12 @@ class Exchange:
             self.overhead_s += attempt.sent - now
         if self.chat.stream or self._timer is not None:
             self.watch(attempt.sent)
-        else:  # most plain answers come soon: `look` sees to the others, and saves them all a timer, 0.9 us
+        else:  # most plain answers come soon: the lookout sees to the others
             timeouts = target.timeouts
             first_byte, total = attempt.sent + timeouts.first_byte, self.started + timeouts.total
             self._wakes_at = min(total, first_byte)
+            if not self.relay.lookout.awake:
+                self.relay.lookout.wake()
 
     # the upstream's side
 
@@ -565,10 +567,14 @@ class Exchange:
         self._wakes_at = wakes_at
         self._timer = self.relay.loop.call_later(wakes_at - now if wakes_at > now else 0.0, self._wake)
 
-    def look(self, now: float) -> None:
-        """Wake if it is time and no timer will see to it. Called ten times a second."""
-        if self._timer is None and 0 < self._wakes_at <= now:
-            self._wake()
+    def look(self, now: float) -> bool:
+        """Wake if it is time and no timer will see to it. Returns whether it has to be looked at again."""
+        if self._timer is not None or not self._wakes_at:
+            return False
+        if self._wakes_at > now:
+            return True
+        self._wake()
+        return False
 
     def _wake(self) -> None:
         try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.policy.keys import Keyring
     from router.relay.downstream import Downstream
     from router.relay.exchange import Exchange
+    from router.relay.lookout import Lookout
     from router.relay.outbox import Outbox
     from router.relay.tasks import Tasks
     from router.relay.wire import Wire
@@ -43,6 +44,7 @@ class Relay:
     emit: Callable[[Event], None]
     tasks: Tasks
     outbox: Outbox
+    lookout: Lookout
     web: Callable[[], asyncio.Protocol]
     """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path."""
     rng: random.Random = field(default_factory=random.Random)
