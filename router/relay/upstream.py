@@ -183,8 +183,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
 
     def data_received(self, data: bytes) -> None:
-        if self._between_chunks and self.frame_reader(data):  # HOT: once per chunk
-            return
+        if self._between_chunks:  # HOT: once per chunk
+            take = self.frame_reader  # by a name of its own: called as `self.frame_reader()` it is looked up slowly
+            if take(data):
+                return
         if self._flowing:
             try:
                 self._parser.feed_data(data)
