@@ -6,93 +6,21 @@ input makes a function raise. `sse` cuts the events, `usage` counts their tokens
 
 from __future__ import annotations
 
-import json
-from enum import IntFlag
-from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from router.protocol import sse
+from router.protocol.facts import BodyFacts, ChunkFacts, ErrorFacts, Meaning, Reading, last_report
+from router.protocol.patient_json import read_object
+from router.protocol.upstream_errors import error_of, failure_in, phrase
+from router.protocol.usage import of_openai
 
 DONE = b"data: [DONE]\n\n"
 """The terminal marker, in the one spelling that every SDK takes (PROTOCOL 5.2)."""
 
-HEARTBEAT = b": ka\n"
-"""A comment without a blank line: no decoder can dispatch an empty event on it (RELIABILITY 3.4)."""
-
-MESSAGE_CHARS_MAX = 2048
-"""Of an upstream's error message so much is kept."""
-
-_WORD_CHARS_MAX = 128
-"""Of its code and type likewise."""
-
 _NULL = (b"null", b" null")
 _COLON_NULL = (b":null", b": null")
-
-
-class Meaning(IntFlag):
-    """What an event is to the router; several may hold, OTHER stands alone."""
-
-    CONTENT = 1
-    """A piece of the answer: commit. Text, reasoning, a refusal, a tool call, audio, an image."""
-    FINISH = 2
-    """A choice has its finish reason, and it is not `error`.
-
-    An empty reason is none: some upstreams send one in every chunk, and a cut answer must not pass for a complete one.
-    """
-    USAGE = 4
-    """`usage`, or Groq's `x_groq.usage`, is an object."""
-    USAGE_ONLY = 8
-    """Besides usage the event says nothing, by the hiding rule of PROTOCOL 5.3. Never set together with ERROR."""
-    ERROR = 16
-    """The upstream gave up: `error` at the top, `object: "error"`, a finish reason `error`, or `event: error`.
-
-    An `error` that is null or empty is none, as it is to the SDKs.
-    """
-    DONE = 32
-    """`[DONE]`, also with white space around it."""
-    COMMENT = 64
-    """Lines without data, blank lines among them."""
-    OTHER = 128
-    """An object, and none of the above: a role chunk, Azure's `prompt_filter_results`."""
-    BAD = 256
-    """Data that is not a JSON object, empty data included: the SDKs raise on it."""
-
-
-class ErrorFacts(msgspec.Struct, frozen=True, gc=False):
-    """What an upstream says went wrong. Anything it does not say is empty, except the message."""
-
-    code: str = ""
-    """As text, whatever it was: `insufficient_quota`, `429`."""
-    type: str = ""
-    """Google's `status` stands here too."""
-    message: str = ""
-    """At most `MESSAGE_CHARS_MAX` characters; the status phrase if the upstream said nothing."""
-    conforming: bool = False
-    """The body is an object with an object `error`: every client can read it as it is."""
-
-
-class ChunkFacts(NamedTuple):
-    """Everything the router reads in one event."""
-
-    meaning: Meaning
-    usage: dict[str, Any] | None
-    error: ErrorFacts | None
-    output_deltas: int
-    """Choices with a piece of content: a lower bound of the tokens in this event."""
-    finished: tuple[int, ...]
-    """Indexes of choices with a finish reason; a request with `n` choices is complete when all of them have had one."""
-
-
-class BodyFacts(NamedTuple):
-    """Everything the router reads in an answer that is not a stream."""
-
-    is_object: bool
-    id: str
-    usage: dict[str, Any] | None
-    error: ErrorFacts | None
-    """A failure that came as a success: an error and neither `choices` nor `data`."""
 
 
 def plain_content(event: bytes) -> bool:
@@ -124,7 +52,7 @@ def read_event(event: bytes) -> tuple[Meaning, dict[str, Any] | None]:
         return Meaning(failed or Meaning.COMMENT), None
     if data.strip() == b"[DONE]":
         return Meaning(failed or Meaning.DONE), None
-    chunk = _object(data)
+    chunk = read_object(data)
     if chunk is None:
         return Meaning(failed or Meaning.BAD), None
     return Meaning(_bits(chunk, _choices(chunk), failed)), chunk
@@ -134,8 +62,8 @@ def read_chunk(event: bytes) -> ChunkFacts:
     """Return everything the router reads in a whole event."""
     meaning, chunk = read_event(event)
     if chunk is None:
-        error = ErrorFacts(message=_phrase(0)) if meaning & Meaning.ERROR else None
-        return ChunkFacts(meaning, None, error, 0, ())
+        error = ErrorFacts(message=phrase(0)) if meaning & Meaning.ERROR else None
+        return ChunkFacts(meaning, error=error)
     choices = _choices(chunk)
     return ChunkFacts(
         meaning,
@@ -262,114 +190,18 @@ def read_body(body: bytes) -> BodyFacts:
 
 def _read_odd_body(body: bytes) -> BodyFacts:
     """Decode all of a body that speaks of an error, has usage in Groq's place, or that the strict decoder refuses."""
-    answer = _object(body)
+    answer = read_object(body)
     if answer is None:
-        return BodyFacts(is_object=False, id="", usage=None, error=None)
-    failed = answer.get("error") or answer.get("object") == "error"
-    answered = answer.get("choices") or answer.get("data")
+        return BodyFacts(is_object=False)
     identity = answer.get("id")
     return BodyFacts(
         is_object=True,
         id=identity if isinstance(identity, str) else "",
         usage=usage_of(answer),
-        error=error_of(answer) if failed and not answered else None,
+        error=failure_in(answer, ("choices", "data")),
     )
 
 
-def read_error(status: int, content_type: str, body: bytes) -> ErrorFacts:
-    """Return what an upstream's error answer says, in any of the shapes of PROTOCOL 7.3; never raises."""
-    if content_type.lstrip().lower().startswith("text/event-stream"):
-        # Asked for a stream, some send the error as an event of one. That is no body for a client: not conforming.
-        return msgspec.structs.replace(error_of(_json(sse.data_of(body) or b""), status), conforming=False)
-    try:
-        return error_of(_decode(body), status)
-    except (ValueError, RecursionError):
-        return msgspec.structs.replace(error_of(_patient_json(body), status), conforming=False)
-
-
-def error_of(answer: Any, status: int = 0) -> ErrorFacts:
-    """Return what a decoded error says; without a message of its own it gets the phrase of `status`.
-
-    The shapes: `{"error": {…}}`, `{"error": "text"}`, flat `{"message", "type", "code"}` (Mistral, SGLang),
-    `{"detail": …}` (FastAPI), and a list whose first element is one of these (Gemini).
-    """
-    listed = isinstance(answer, list)
-    if listed:
-        answer = answer[0] if answer else None
-    if not isinstance(answer, dict):
-        return ErrorFacts(message=_phrase(status))
-    error = answer.get("error")
-    facts = error if isinstance(error, dict) else answer
-    message = _first_text(facts.get("message"), error, answer.get("message"), answer.get("detail"))
-    return ErrorFacts(
-        code=_word(facts.get("code")),
-        type=_word(facts.get("type")) or _word(facts.get("status")),
-        message=message[:MESSAGE_CHARS_MAX] or _phrase(status),
-        conforming=facts is error and not listed,
-    )
-
-
-def _first_text(*candidates: Any, depth: int = 3) -> str:
-    """Return the first candidate that is text, or that is FastAPI's list or object and holds some not too deep."""
-    for candidate in candidates:
-        if isinstance(candidate, str) and candidate.strip():
-            return candidate.strip()
-        if isinstance(candidate, dict) and depth:
-            members = map(candidate.get, ("message", "msg", "error"))
-            if text := _first_text(*members, depth=depth - 1):
-                return text
-        if isinstance(candidate, list) and (text := "; ".join(filter(None, map(_fault, candidate[:8])))):
-            return text
-    return ""
-
-
-def _fault(entry: Any) -> str:
-    """Return one entry of FastAPI's `detail` list, with its place: `body.messages: Field required`."""
-    if not isinstance(entry, dict):
-        return entry if isinstance(entry, str) else ""
-    place = entry.get("loc")
-    where = ".".join(map(_word, place[:16])) if isinstance(place, list) else ""
-    what = entry.get("msg")
-    return ": ".join(filter(None, (where, what if isinstance(what, str) else "")))
-
-
-def _word(value: Any) -> str:
-    """Return a code or type as text: strings and numbers, whatever else is nothing."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    return str(value)[:_WORD_CHARS_MAX]
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return f"HTTP status {status}" if status else "the upstream reported an error"
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    value = _json(data)
-    return value if isinstance(value, dict) else None
-
-
-def _json(data: bytes) -> Any:
-    """Decode JSON; None if it is none."""
-    try:
-        return _decode(data)
-    except (ValueError, RecursionError):
-        return _patient_json(data)
-
-
-def _patient_json(data: bytes) -> Any:
-    r"""Decode what the strict decoder refuses, for it is only read and never sent; None if it is no JSON even so.
-
-    Seen: half a surrogate pair (`\ud83d`, where a server cuts an emoji between two chunks), bytes that are not UTF-8,
-    a byte order mark, NaN.
-    """
-    text = data.decode("utf-8-sig", "replace").lstrip()
-    if not text.startswith(("{", "[")):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+CHAT = Reading(plain=plain_content, chunk=read_chunk, body=read_body, account=of_openai, merge=last_report, done=DONE)
+COMPLETIONS = CHAT
+"""Legacy completions carry `text` where a chat has `delta`; llama.cpp sends their usage on the finishing chunk."""

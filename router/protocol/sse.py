@@ -154,6 +154,21 @@ def name_of(event: bytes) -> str:
     return names[-1].decode("utf-8", "replace") if names else ""
 
 
+def name_and_data(event: bytes) -> tuple[str, bytes | None]:
+    """Return `name_of` and `data_of` of an event at once."""
+    # Named events are two lines nearly always, and the second may hold a picture: it is copied once.
+    line = event.find(b"\n")
+    if (
+        event.startswith(b"event: ")
+        and event.startswith(b"data: ", line + 1)
+        and event.find(b"\n", line + 1) == len(event) - 2
+        and event[-1] == _LF
+        and _CR not in event
+    ):
+        return event[7:line].decode("utf-8", "replace"), event[line + 7 : -2]
+    return name_of(event), data_of(event)
+
+
 def _values(event: bytes, field: bytes) -> list[bytes]:
     """Return the values of one field in the order of its lines, each without the one space after the colon."""
     values = []
