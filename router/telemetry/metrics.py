@@ -23,10 +23,18 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
 
-    from router.events import Attempt, Event
+    from router.events import Attempt, Event, Usage
 
-ENDPOINTS = frozenset({"chat", "completions", "responses", "embeddings", "models", "other"})
-"""The closed set of the `endpoint` label (OPERATIONS 1.3); anything else counts as `other`."""
+ENDPOINTS = frozenset(
+    (
+        "chat", "completions", "responses", "responses_ws", "messages", "count_tokens", "decisions", "embeddings",
+        "rerank", "moderations", "images", "image_edits", "image_variations", "speech", "transcriptions",
+        "translations", "realtime", "videos", "models", "other",
+        "files", "uploads", "batches", "fine_tuning", "vector_stores", "containers", "conversations", "assistants",
+        "threads", "evals", "skills", "agents", "chatkit", "live",
+    )
+)  # fmt: skip
+"""The closed set of the `endpoint` label: one for each kind of request (PROTOCOL 2), `other` for the rest."""
 
 STATES = ("healthy", "ejected", "half_open", "cooling", "draining")
 """The closed set of the `state` label of `llm_router_backend_state`."""
@@ -81,6 +89,7 @@ class _Row:
 
     __slots__ = (
         "attempt_duration",
+        "cost",
         "duration",
         "gap",
         "input",
@@ -122,6 +131,8 @@ class _Row:
             self.input_cache_write = tokens("input_cache_write")
             self.output = tokens("output")
             self.output_reasoning = tokens("output_reasoning")
+        self.cost: Cell | None = None
+        """Opened by the first answer that has a price."""
 
 
 class Metrics:
@@ -224,7 +235,7 @@ class Metrics:
         return row
 
     def _answered(self, row: _Row, event: ExchangeEnded) -> None:
-        """Count what only an upstream's answer has: tokens and their timing."""
+        """Count what only an upstream's answer has: tokens, their timing, their price."""
         if event.ttft_s >= 0.0:
             observe(row.ttft, specs.TTFT.bounds, event.ttft_s)
         if event.tpot_s >= 0.0:
@@ -242,8 +253,26 @@ class Metrics:
                 row.input_cache_write[0] += usage.cache_write
             if usage.reasoning:
                 row.output_reasoning[0] += usage.reasoning
-        elif event.outcome is Outcome.OK:
+            if usage.cache_write_long or usage.audio_in or usage.image_in or usage.audio_out:
+                self._count_rare(event, usage)
+        elif event.metered and event.complete and event.outcome is Outcome.OK:
             row.usage_missing[0] += 1.0
+        if event.cost_usd is not None:
+            if row.cost is None:
+                row.cost = self._family[specs.COST].cell(self._model(event.model), self._upstream(event.upstream))
+            row.cost[0] += event.cost_usd
+
+    def _count_rare(self, event: ExchangeEnded, usage: Usage) -> None:
+        """Count the tokens of which most models have none, so that their series exist only where there are some."""
+        model, upstream = self._model(event.model), self._upstream(event.upstream)
+        for kind, tokens in (
+            ("input_cache_write_long", usage.cache_write_long),
+            ("input_audio", usage.audio_in),
+            ("input_image", usage.image_in),
+            ("output_audio", usage.audio_out),
+        ):
+            if tokens:
+                self._family[specs.TOKENS].add(model, upstream, kind, by=tokens)
 
     def _attempted(self, route: str, attempts: tuple[Attempt, ...]) -> None:
         """Count attempts that did not simply succeed, and what followed each of them."""

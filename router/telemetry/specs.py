@@ -72,16 +72,19 @@ LIMIT_DECISIONS = _counter(
     "Requests a limit refused; scope backend: an upstream that was at its limit when one was picked.",
 )
 
-# Tokens.
+# Tokens and money.
 
 TOKENS = _counter(
     "tokens_total",
     "model backend type",
-    "Tokens as upstreams reported them. The types are disjoint: output is without output_reasoning, input without"
-    " input_cached and input_cache_write, and the sum is what is billed.",
+    "Tokens as upstreams reported them. The types are disjoint: output is without output_reasoning and output_audio,"
+    " input without all that begin with input_, and the sum is what is billed.",
 )
 USAGE_MISSING = _counter(
-    "usage_missing_total", "backend", "Good answers in which the upstream reported no token counts."
+    "usage_missing_total", "backend", "Whole answers, of a kind that has usage, in which the upstream reported none."
+)
+COST = _counter(
+    "cost_usd_total", "model backend", "What answers cost by the prices of their model; absent for a model without any."
 )
 
 # Attempts, as the upstreams saw them.

@@ -153,7 +153,7 @@ def test_what_is_given_as_nothing_is_absent_too() -> None:
     nothing = ended(
         client_request_id="", key="", requested_model="", upstream="", reason="", ttft_s=NEVER, tpot_s=NEVER,
         max_gap_s=NEVER, usage=None, exact=False, reserved_tokens=0, charged_tokens=0, request_bytes=0,
-        response_bytes=0, client_retry=False,
+        response_bytes=0, client_retry=False, cost_usd=None, dropped=(), metered=True,
         attempts=(attempt(credential=0, status=0, head_s=NEVER, connect_s=NEVER),),
     )  # fmt: skip
     (line,) = lines_of(nothing)
@@ -162,6 +162,22 @@ def test_what_is_given_as_nothing_is_absent_too() -> None:
         "complete", "duration_s", "overhead_s", "attempts",
     ]  # fmt: skip
     assert [list(it) for it in line["attempts"]] == [["upstream", "model", "cause", "duration_s"]]
+
+
+def test_cost_and_rare_usage_are_readable() -> None:
+    """What was paid for stands in the line with exactly its decimals, each class that was used by its name."""
+    usage = Usage(
+        input=10, output=40, cache_write_long=3, audio_in=4, image_in=5, audio_out=6, images=7, seconds=12.3,
+        characters=8, searches=9, clamped=True,
+    )  # fmt: skip
+    (line,) = lines_of(ended(usage=usage, exact=False, cost_usd=0.012345678, dropped=("seed", "logit_bias")))
+    assert line["tokens"] == {
+        "input": 10, "output": 40, "cache_write_long": 3, "audio_in": 4, "image_in": 5, "audio_out": 6, "images": 7,
+        "seconds": 12.3, "characters": 8, "searches": 9, "clamped": True,
+    }  # fmt: skip
+    assert (line["cost_usd"], line["dropped"]) == (0.012345678, ["seed", "logit_bias"])
+    (free,) = lines_of(ended(cost_usd=0.0))
+    assert free["cost_usd"] == 0.0
 
 
 def test_zero_tokens_are_a_figure() -> None:

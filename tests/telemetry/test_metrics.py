@@ -98,10 +98,53 @@ def test_an_observation_falls_into_its_bucket() -> None:
 
 
 def test_token_types_sum_to_the_billable_total() -> None:
-    """The types are disjoint: their sum is the usage's total."""
-    usage = Usage(input=7, cache_read=11, cache_write=13, output=17, reasoning=5)
+    """The types are disjoint: their sum is the usage's total, and what is no token is not among them."""
+    usage = Usage(
+        input=7, cache_read=11, cache_write=13, output=17, reasoning=5, cache_write_long=19, audio_in=23, image_in=29,
+        audio_out=31, images=1000, seconds=2000.0, characters=3000, searches=4000,
+    )  # fmt: skip
     changes = moved(make(), ended(usage=usage))
+    assert {key: change for key, change in changes.items() if key.startswith("tokens_total")} == {
+        f"tokens_total{{backend=openai,model=gpt,type={kind}}}": tokens
+        for kind, tokens in {
+            "input": 7, "input_cached": 11, "input_cache_write": 13, "input_cache_write_long": 19, "input_audio": 23,
+            "input_image": 29, "output": 12, "output_reasoning": 5, "output_audio": 31,
+        }.items()
+    }  # fmt: skip
     assert sum(change for key, change in changes.items() if key.startswith("tokens_total")) == usage.total
+
+
+def test_rare_token_types_have_series_only_where_there_are_some() -> None:
+    """A model without sound, pictures and long cache writes is not shown with zeros for them."""
+    metrics = make()
+    metrics.emit(ended())
+    usual = {"input}", "input_cached}", "input_cache_write}", "output}", "output_reasoning}"}
+    assert {key.split("type=")[1] for key in read(metrics) if key.startswith("tokens_total")} == usual
+    metrics.emit(ended(usage=Usage(1, audio_in=2)))
+    types = {key.split("type=")[1] for key in read(metrics) if key.startswith("tokens_total")}
+    assert types == usual | {"input_audio}"}
+
+
+def test_cost_adds_up_for_models_with_a_price() -> None:
+    """What answers cost is summed by model and upstream; a free model shows zero, one without prices nothing."""
+    metrics = make()
+    cost = "cost_usd_total{backend=openai,model=gpt}"
+    metrics.emit(ended())
+    assert cost not in read(metrics)
+    metrics.emit(ended(cost_usd=0.0))
+    assert read(metrics)[cost] == 0.0
+    for amount in (0.25, 0.000000001):
+        metrics.emit(ended(cost_usd=amount))
+    metrics.emit(ended(model="claude-*", cost_usd=2.0))
+    assert read(metrics)[cost] == 0.250000001
+    metrics.emit(ended(model="x" * 9, upstream="y", cost_usd=3.0))
+    assert read(metrics)["cost_usd_total{backend=_unknown,model=_unknown}"] == 3.0
+
+
+def test_a_cut_answer_costs_what_it_used() -> None:
+    """Money that an upstream took for a stream that broke is spent all the same."""
+    event = ended(complete=False, outcome=Outcome.UPSTREAM_ERROR, cost_usd=0.5, exact=False)
+    assert moved(make(), event)["cost_usd_total{backend=openai,model=gpt}"] == 0.5
 
 
 def test_a_plain_answer_has_no_stream_times() -> None:
@@ -112,10 +155,11 @@ def test_a_plain_answer_has_no_stream_times() -> None:
 
 
 def test_missing_usage_is_counted_only_for_good_answers() -> None:
-    """An answer without token counts shows as such; a failed one had none to give."""
+    """A whole answer without usage shows as such; a failed or cut one, and a kind without usage, had none to give."""
     assert moved(make(), ended(usage=None))["usage_missing_total{backend=openai}"] == 1
     failed = ended(usage=None, outcome=Outcome.UPSTREAM_ERROR, complete=False)
-    assert "usage_missing_total{backend=openai}" not in moved(make(), failed)
+    for other in (failed, ended(usage=None, complete=False), ended(usage=None, metered=False, endpoint="speech")):
+        assert "usage_missing_total{backend=openai}" not in moved(make(), other)
 
 
 def test_failover_counts_each_attempt_and_why_it_moved_on() -> None:
@@ -240,6 +284,15 @@ def test_a_removed_upstream_disappears_and_the_rest_goes_on() -> None:
     assert found["requests_total{endpoint=chat,model=gpt,outcome=ok}"] == 2
     assert [key for key in found if key.startswith("config_info")] == ["config_info{hash=d2}"]
     assert moved(metrics, ended())["attempts_total{backend=_unknown,outcome=ok}"] == 1
+
+
+def test_every_kind_of_request_has_its_label() -> None:
+    """The endpoints of the catalogue are told apart."""
+    metrics = make()
+    for endpoint in ("chat", "messages", "responses", "embeddings", "images", "transcriptions", "rerank", "realtime"):
+        assert (
+            moved(metrics, ended(endpoint=endpoint))[f"requests_total{{endpoint={endpoint},model=gpt,outcome=ok}}"] == 1
+        )
 
 
 def test_errors_start_at_zero() -> None:

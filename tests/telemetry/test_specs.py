@@ -27,6 +27,7 @@ LABELS = {
     "overhead_seconds": "stream",
     "tokens_total": "model backend type",
     "usage_missing_total": "backend",
+    "cost_usd_total": "model backend",
     "attempts_total": "backend outcome",
     "attempt_duration_seconds": "backend",
     "retries_total": "model reason",
