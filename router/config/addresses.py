@@ -89,6 +89,24 @@ def base_url(text: str) -> BaseUrl:
     return BaseUrl(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/"))
 
 
+def proxy_url(text: str) -> BaseUrl:
+    """Take the URL of an HTTP proxy apart: its path is empty.
+
+    Raises:
+        BadValue: It is not `http://host:port`. The text never repeats the URL, which may hold a password.
+    """
+    if "@" in text:
+        raise BadValue("must not hold a user or password; they belong under username and password")
+    url = base_url(text)
+    if url.scheme != "http":
+        raise BadValue("must begin with http://; a proxy that is itself reached by TLS cannot be used")
+    if url.path:
+        raise BadValue("must end with its port")
+    if not re.search(r":[0-9]+/?$", text):
+        raise BadValue("names no port, as in http://proxy:3128")
+    return url
+
+
 def is_loopback(where: Listen) -> bool:
     """Whether only programs on this machine can connect to it."""
     host = address(where)[0]

@@ -5,16 +5,18 @@ Every check looks only at what was read without a fault, so that no fault is rep
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
 from router.config import addresses
 from router.config.expand import spread_all
 from router.config.report import Path, Report, shown
-from router.config.schema import Config, Limits, Model, Settings
+from router.config.schema import MODEL_OPTIONAL, PIN_FAMILIES, Config, Limits, Model, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path as FilePath
 
 NAME_MAX: Final = 128
 """Characters of the name of an upstream, model or key: they become metric labels."""
@@ -25,13 +27,16 @@ Level = tuple[Path, Settings]
 """A place where a setting may be given, and what is given there; a list of them begins with the one that wins."""
 
 
-def check(config: Config, report: Report) -> None:
-    """Report every contradiction between settings."""
+def check(config: Config, report: Report, *, directory: FilePath) -> None:
+    """Report every contradiction between settings; relative paths begin at `directory`."""
     for section in ("upstreams", "models", "keys"):
         _check_names(getattr(config, section), section, report)
     _check_listeners(config, report)
     _check_pools(config, report)
     _check_fallbacks(config.models, report)
+    _check_pins(config, report)
+    _check_default_models(config, report)
+    _check_spool(config.requests.spool_dir, directory, report)
     for name, upstream in config.upstreams.items():
         _check_limits(upstream.limits, ("upstreams", name, "limits"), report)
     for name, key in config.keys.items():
@@ -140,6 +145,45 @@ def _matches(pattern: str, name: str) -> bool:
     first, *middle, last = pattern.split("*")
     expression = re.escape(first) + "".join(f"(?>.*?{re.escape(part)})" for part in middle)
     return re.fullmatch(f"{expression}.*{re.escape(last)}", name, re.DOTALL) is not None
+
+
+def _check_pins(config: Config, report: Report) -> None:
+    known = spread_all(config.upstreams)
+    for family, upstream in config.pins.items():
+        path: Path = ("pins", family)
+        if family not in PIN_FAMILIES:
+            hint = report.suggest(family, PIN_FAMILIES) or f"; known: {', '.join(PIN_FAMILIES)}"
+            report.add(path, f"no family of paths has this name{hint}")
+        elif not report.is_clean(path) or report.is_lost(("upstreams",)):
+            continue
+        elif upstream not in known:
+            report.add(path, f"no upstream is named {shown(upstream)}{report.suggest(upstream, known)}")
+        elif len(known[upstream]) > 1:
+            report.add(path, f"{shown(upstream)} stands for {len(known[upstream])} upstreams; name one of them")
+
+
+def _check_default_models(config: Config, report: Report) -> None:
+    for endpoint, model in config.default_models.items():
+        path: Path = ("default_models", endpoint)
+        if endpoint not in MODEL_OPTIONAL:
+            hint = report.suggest(endpoint, MODEL_OPTIONAL) or f"; known: {', '.join(MODEL_OPTIONAL)}"
+            report.add(path, f"no endpoint of this name does without a model{hint}")
+        elif not report.is_clean(path) or report.is_lost(("models",)):
+            continue
+        elif "*" in model:
+            report.add(path, "must be the name of one model, not a pattern")
+        elif serving(model, config.models) is None:
+            report.add(path, f"no model is named {shown(model)}{report.suggest(model, config.models)}")
+
+
+def _check_spool(folder: str | None, directory: FilePath, report: Report) -> None:
+    path = ("requests", "spool_dir")
+    if folder is None or not report.is_clean(path):
+        return
+    if not folder.isprintable() or not folder.strip():
+        report.add(path, "is not a path")
+    elif not os.access(directory / folder, os.W_OK | os.X_OK) or not (directory / folder).is_dir():
+        report.add(path, "is not a folder in which files can be made")
 
 
 def _check_limits(limits: Limits, path: Path, report: Report) -> None:

@@ -1,7 +1,7 @@
 """YAML nodes to settings: node tree and struct types are walked together, each value is read at its own mark.
 
 A wrong value is reported and replaced by its default, so that one run finds every fault. Short forms
-(`name: upstream`, `pool: [gpu]`) are written out here.
+(`name: upstream`, `pool: [gpu]`, `allow: default`) are written out here, and presets filled in.
 """
 
 from __future__ import annotations
@@ -15,9 +15,22 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from router.config import addresses, values
+from router.config import addresses, presets, values
 from router.config.report import Path, Report, did_you_mean
-from router.config.schema import Count, Listen, Member, Model, Seconds, Secret, Settings, Size
+from router.config.schema import (
+    ALLOW_DEFAULT,
+    Count,
+    HeaderPolicy,
+    Listen,
+    Member,
+    Model,
+    Seconds,
+    Secret,
+    Settings,
+    Size,
+    Upstream,
+    Usd,
+)
 from router.config.values import BadValue, described
 from router.config.yaml_nodes import Entry, Mapping, Node, Resolved, Scalar, Sequence
 
@@ -63,6 +76,8 @@ def _read_struct(node: Node, kind: type[Settings], path: Path, report: Report) -
     mapping = _as_mapping(_expanded(node, kind), path, report, _expected(kind))
     if mapping is None:
         return _FAILED
+    if kind is Upstream:
+        mapping = presets.with_preset(mapping, path, report)
     fields = _fields(kind)
     for name, unknown in mapping.entries.items():
         if name not in fields and not (path == () and name.startswith(FREE_PREFIX)):
@@ -75,7 +90,7 @@ def _read_struct(node: Node, kind: type[Settings], path: Path, report: Report) -
         entry = mapping.entries.get(name)
         if entry and (field.required or not (_is_null(entry.node) and _holds_several(field.type))):
             found = _read_entry(entry, field.type, here, report)
-        elif field.required:
+        elif field.required and not report.is_lost((*path, "preset")):  # an unknown preset may have meant to give it
             report.add(here, "is missing")
         if found is not _FAILED:
             given[name] = found
@@ -124,6 +139,8 @@ def _read_value(node: Node, kind: type[Any], path: Path, report: Report) -> Any:
         report.add(path, f"expected a single value, found {_described(node)}")
         return _FAILED
     try:
+        if kind is Usd:
+            return values.usd(node.text)
         return _enum(node.value, kind) if issubclass(kind, StrEnum) else _READERS[kind](node.value)
     except BadValue as error:
         report.add(path, str(error))
@@ -143,7 +160,9 @@ def _as_mapping(node: Node, path: Path, report: Report, expected: str) -> Mappin
 
 
 def _expanded(node: Node, kind: type[Settings]) -> Node:
-    """Write out the short forms: a model that is only the name of an upstream, a member that is."""
+    """Write out the short forms: a model that is only the name of an upstream, a member that is, `allow: default`."""
+    if kind is HeaderPolicy and isinstance(node, Mapping):
+        return _with_list(node, "allow", of=ALLOW_DEFAULT)
     if _is_null(node) or not isinstance(node, Scalar):
         return node
     if kind is Member:
@@ -151,6 +170,15 @@ def _expanded(node: Node, kind: type[Settings]) -> Node:
     if kind is Model:
         return Mapping(node.mark, {"pool": Entry(node.mark, Sequence(node.mark, [node]))})
     return node
+
+
+def _with_list(mapping: Mapping, name: str, *, of: str) -> Mapping:
+    """Write out a list of one that is given as the bare word `of`."""
+    entry = mapping.entries.get(name)
+    if entry is None or not isinstance(entry.node, Scalar) or entry.node.value != of:
+        return mapping
+    listed = Entry(entry.mark, Sequence(entry.node.mark, [entry.node]))
+    return Mapping(mapping.mark, {**mapping.entries, name: listed}, mapping.flaws)
 
 
 def _bounded(value: Any, meta: msgspec.Meta, path: Path, report: Report) -> Any:

@@ -11,7 +11,19 @@ import msgspec
 import yaml
 
 from router.config import values, yaml_nodes
-from router.config.schema import Auth, Config, Count, Model, Seconds, Secret, Settings, Size, TimeoutOverrides, Upstream
+from router.config.presets import PRESETS
+from router.config.schema import (
+    Config,
+    Count,
+    Model,
+    Seconds,
+    Secret,
+    Settings,
+    Size,
+    TimeoutOverrides,
+    Upstream,
+    Usd,
+)
 
 if TYPE_CHECKING:
     from router.config.loader import Loaded
@@ -27,8 +39,9 @@ _SENSITIVE = re.compile(
 def effective(loaded: Loaded) -> dict[str, Any]:
     """Return the configuration in effect as plain data, for JSON or YAML.
 
-    Upstreams show what they inherit from `defaults`, and models how they choose. Secrets are shown as references, a
-    hash by its first 8 digits. What is not given and has no default, such as a limit, is left out.
+    Upstreams show what they inherit from `defaults` and from their preset, and models how they choose. Secrets are
+    shown as references, a hash by its first 8 digits. What is not given and has no default, such as a limit, is left
+    out.
     """
     config = loaded.config
     shown = _plain(
@@ -41,6 +54,8 @@ def effective(loaded: Loaded) -> dict[str, Any]:
     for upstream in shown["upstreams"].values():
         upstream["headers"]["set"] = _masked(upstream["headers"]["set"])
         upstream["query"] = _masked(upstream["query"])
+        for name in PRESETS.get(upstream.get("preset", ""), {}):
+            upstream.setdefault(name, None)  # what the file takes back is shown, or the preset would give it again
     result: dict[str, Any] = shown
     return result
 
@@ -58,9 +73,7 @@ def _with_inherited(upstream: Upstream, config: Config) -> Upstream:
             for name, own in msgspec.structs.asdict(upstream.timeouts).items()
         }
     )
-    has_credential = upstream.api_key is not None or upstream.api_keys
-    auth = upstream.auth or (Auth.BEARER if has_credential else Auth.NONE)
-    return msgspec.structs.replace(upstream, timeouts=timeouts, auth=auth)
+    return msgspec.structs.replace(upstream, timeouts=timeouts, auth=upstream.sends_credential_as)
 
 
 def _model_with_inherited(model: Model, config: Config) -> Model:
@@ -92,6 +105,8 @@ def _written(value: Any) -> str | int | float | bool:
         return values.show_count(value)
     if isinstance(value, Size):
         return values.show_size(value)
+    if isinstance(value, Usd):
+        return values.show_usd(value)
     if isinstance(value, StrEnum | str):
         return str(value)
     assert isinstance(value, bool | int | float)

@@ -1,15 +1,18 @@
 """Number ranges: `base_url: "http://10.0.0.{1..4}:8000/v1"` on `gpu` declares the upstreams `gpu-1` to `gpu-4`.
 
-A pool that names `gpu` has all of them as members. After this step the configuration holds no range and no short form.
+A pool that names `gpu` has all of them as members. Here also `default` under `headers.allow` is written out, and paths
+of files begin at the folder of the configuration. After this step the configuration holds no range and no short form.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from router.config.schema import ALLOW_DEFAULT, PASSING_HEADERS, Settings
 from router.config.values import BadValue
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 RANGE_MAX: Final = 256
 """Upstreams that one range may declare."""
+
+S = TypeVar("S", bound=Settings)
 
 _RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 
@@ -65,12 +70,14 @@ def normalised(config: Config, directory: Path) -> Config:
     """Write out a configuration without faults: ranges, no slash at the end of base URLs, paths from `directory`."""
     names = spread_all(config.upstreams)
     upstreams = {
-        one: msgspec.structs.replace(_with_absolute_ca(upstream, directory), base_url=url.rstrip("/"))
+        one: msgspec.structs.replace(whole, base_url=url.rstrip("/"))
         for name, upstream in config.upstreams.items()
+        for whole in (_written_out(upstream, directory),)
         for one, url in spread(name, upstream.base_url).items()
     }
     models = {name: _spread_pool(model, names) for name, model in config.models.items()}
-    return msgspec.structs.replace(config, upstreams=upstreams, models=models)
+    requests = _with_absolute(config.requests, directory, "spool_dir")
+    return msgspec.structs.replace(config, upstreams=upstreams, models=models, requests=requests)
 
 
 def _spread_pool(model: Model, names: Mapping[str, tuple[str, ...]]) -> Model:
@@ -83,8 +90,18 @@ def _members(pool: tuple[Member, ...], names: Mapping[str, tuple[str, ...]]) -> 
             yield msgspec.structs.replace(member, upstream=name)
 
 
-def _with_absolute_ca(upstream: Upstream, directory: Path) -> Upstream:
-    if upstream.tls.ca is None:
-        return upstream
-    tls = msgspec.structs.replace(upstream.tls, ca=str(directory / upstream.tls.ca))
-    return msgspec.structs.replace(upstream, tls=tls)
+def _written_out(upstream: Upstream, directory: Path) -> Upstream:
+    headers = upstream.headers
+    if headers.allow is not None:
+        each = (PASSING_HEADERS if name == ALLOW_DEFAULT else (name,) for name in headers.allow)
+        headers = msgspec.structs.replace(headers, allow=tuple(dict.fromkeys(chain.from_iterable(each))))
+    tls = _with_absolute(upstream.tls, directory, "ca", "cert", "key")
+    return msgspec.structs.replace(upstream, headers=headers, tls=tls)
+
+
+def _with_absolute(settings: S, directory: Path, *names: str) -> S:
+    """Let these settings, which are paths, begin at `directory` unless they are absolute or not given."""
+    given = {name: getattr(settings, name) for name in names}
+    return msgspec.structs.replace(
+        settings, **{name: str(directory / path) for name, path in given.items() if path is not None}
+    )

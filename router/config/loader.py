@@ -85,7 +85,7 @@ def _parse(content: bytes, name: str, *, directory: Path, environ: Mapping[str, 
     if root is None:
         raise Rejected(report.lines(), sources.fingerprint)
     config = convert.settings(root, Config, report)
-    checks.check(config, report)
+    checks.check(config, report, directory=directory)
     upstream_checks.check(config, report, directory=directory, sources=sources)
     resolved = secrets.resolve_all(config, report, directory=directory, environ=environ, sources=sources)
     if report.count:

@@ -6,8 +6,9 @@ and these types together, so a field's type is also its parser: `Seconds` reads 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +28,12 @@ class Count(int):
 
 class Size(int):
     """A number of bytes, written plain or with `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`, `MB`, `GB` (of 1000)."""
+
+    __slots__ = ()
+
+
+class Usd(Decimal):
+    """An amount of dollars, read exactly from its digits and never by way of a float. Zero or more."""
 
     __slots__ = ()
 
@@ -55,6 +62,22 @@ class StreamUsage(StrEnum):
     INJECT = "inject"
     NEVER = "never"
     AUTO = "auto"
+
+
+class Protocol(StrEnum):
+    """What an upstream speaks."""
+
+    OPENAI = "openai"
+    """Chat completions, responses and the other endpoints of PROTOCOL 2."""
+    ANTHROPIC = "anthropic"
+    """Messages."""
+
+
+class MaxTokensField(StrEnum):
+    """The member of a chat request that bounds its answer."""
+
+    MAX_TOKENS = "max_tokens"
+    MAX_COMPLETION_TOKENS = "max_completion_tokens"
 
 
 class CodeStyle(StrEnum):
@@ -190,6 +213,32 @@ class Tls(Settings, frozen=True):
     server_name: str | None = None
     """The name to expect in the certificate, if it is not the host of `base_url`."""
 
+    cert: str | None = None
+    """A PEM file with the certificate that the router shows, and the chain behind it. Relative likewise."""
+    key: str | None = None
+    """A PEM file with the private key of `cert`, not encrypted. Default: it stands in the file of `cert`."""
+
+
+class Proxy(Settings, frozen=True):
+    """An HTTP proxy through which an upstream is reached: a CONNECT tunnel for `http` and `https` alike."""
+
+    url: str
+    """`http://host:port`. The proxy resolves the upstream's host."""
+    username: str | None = None
+    """Sent with `password` as Basic credentials (RFC 7617)."""
+    password: Secret | None = None
+    authorization: Secret | None = None
+    """In place of both: the whole value of `Proxy-Authorization`, for other schemes (`Bearer …`)."""
+
+
+PASSING_HEADERS: Final = (
+    "accept", "content-type", "user-agent", "openai-beta", "anthropic-version", "anthropic-beta", "idempotency-key",
+    "x-client-request-id", "traceparent", "tracestate", "http-referer", "x-title",
+)  # fmt: skip
+"""What `ALLOW_DEFAULT` stands for (PROTOCOL 3.2)."""
+
+ALLOW_DEFAULT: Final = "default"
+
 
 class HeaderPolicy(Settings, frozen=True):
     """Changes to the headers sent upstream, after the deny-list of PROTOCOL 3.2."""
@@ -200,18 +249,29 @@ class HeaderPolicy(Settings, frozen=True):
     """Dropped as well."""
     forward: tuple[str, ...] = ()
     """Of the headers dropped for safety (`openai-organization`, `openai-project`, `cookie`), those that pass."""
+    allow: tuple[str, ...] | None = None
+    """Of the client's headers only these pass, if it is given; `ALLOW_DEFAULT` stands for the usual ones. What is
+    dropped without it is dropped all the same."""
 
 
 class Upstream(Settings, frozen=True):
-    """One base URL with its credentials, limits and timeouts."""
+    """One base URL with its protocol, credentials, limits and timeouts."""
 
     base_url: str
     """What stands before `/chat/completions`: usually ends in `/v1`. `{1..4}` in it declares that many upstreams."""
+    preset: str | None = None
+    """A name of `presets.PRESETS`: fills in what is not given here, `base_url` too."""
+    protocol: Protocol = Protocol.OPENAI
+    path: str | None = None
+    """What follows `base_url` where the model belongs into the URL: `{model}` is its name, `{path}` what follows `/v1`
+    in the client's path. Default: `{path}`."""
+    path_for: tuple[str, ...] = ()
+    """Endpoints that take `path`, by the first step of theirs (`chat`, `audio`). Default: all that name a model."""
     api_key: Secret | None = None
     api_keys: tuple[Secret, ...] = ()
     """Several credentials for one upstream, each with cooldowns of its own."""
     auth: Auth | None = None
-    """How the credential is sent. Default: `bearer`, or `none` without a credential."""
+    """How the credential is sent. Default: `bearer`, for `anthropic` `x-api-key`; without a credential `none`."""
     limits: Limits = Limits()
     """A full upstream is not eligible; nothing waits for it."""
     pace: Pace | None = None
@@ -221,11 +281,28 @@ class Upstream(Settings, frozen=True):
     """Added to the query string of every request (`api-version`)."""
     stream_usage: StreamUsage = StreamUsage.AUTO
     """`auto` asks for usage on streams and stops asking an upstream that refuses the question."""
+    drop_params: tuple[str, ...] = ()
+    """Top-level members of JSON requests that it cannot take: they are left out."""
+    max_tokens_field: MaxTokensField | None = None
+    """The member that bounds an answer here; the other one is renamed. Default: as the client wrote it."""
+    expose_errors: bool = False
+    """Its 429 passes to the client as it is. Such errors name the operator's account and limits (PROTOCOL 7.3)."""
     tls: Tls = Tls()
+    proxy: Proxy | None = None
+    """How it is reached, if not directly. Variables such as `HTTPS_PROXY` are not looked at."""
     keepalive: Seconds = Seconds(4)
     """How long an idle connection is kept. llama.cpp closes its own after exactly 5 s."""
     idle_connections: Annotated[int, Meta(ge=0)] = 512
     """Idle connections kept for each credential."""
+
+    @property
+    def sends_credential_as(self) -> Auth:
+        """`auth`, or what follows from the other settings where it is not given."""
+        if self.auth is not None:
+            return self.auth
+        if self.api_key is None and not self.api_keys:
+            return Auth.NONE
+        return Auth.X_API_KEY if self.protocol is Protocol.ANTHROPIC else Auth.BEARER
 
 
 class Member(Settings, frozen=True):
@@ -238,6 +315,52 @@ class Member(Settings, frozen=True):
     """Share of the traffic inside its tier; 0 drains the member: what is in flight ends, nothing new comes."""
     tier: Annotated[int, Meta(ge=1)] = 1
     """The lowest tier with an eligible member serves."""
+
+
+class Translation(Settings, frozen=True):
+    """How a request is written in the protocol of an upstream that speaks another one (PROTOCOL 10)."""
+
+    default_max_tokens: Annotated[Count, Meta(ge=1)] = Count(4096)
+    """`max_tokens` of a message whose chat request names no bound: Anthropic's API requires one."""
+    inline_system: bool = False
+    """The model takes `system` messages between others; else they are moved to the front."""
+    no_sampling: bool = False
+    """The model refuses `temperature`, `top_p` and `top_k`: they are dropped."""
+    adaptive_thinking: bool = True
+    """The model decides itself how long it thinks; else it is given a budget of tokens."""
+    thinking_required: bool = False
+    """The model refuses to be told not to think: an effort of `none` then sends nothing."""
+    thinking_blocks: bool = False
+    """Signed thinking is kept in a member `thinking_blocks`, which OpenAI's API does not know."""
+
+
+class Price(Settings, frozen=True):
+    """What a model costs (PROTOCOL 9.2). What is not given costs nothing, or as much as what it falls back to."""
+
+    input: Usd | None = None
+    """USD per million tokens of text in the prompt."""
+    cached_input: Usd | None = None
+    """Per million prompt tokens read from a cache. Default: `input`."""
+    cache_write: Usd | None = None
+    """Per million prompt tokens written to a cache, for minutes. Default: `input`."""
+    cache_write_long: Usd | None = None
+    """Per million prompt tokens written to a cache, for hours. Default: `cache_write`."""
+    output: Usd | None = None
+    """Per million completion tokens, those spent on reasoning included."""
+    audio_input: Usd | None = None
+    """Per million prompt tokens of sound. Default: `input`."""
+    audio_output: Usd | None = None
+    """Per million completion tokens of sound. Default: `output`."""
+    image_input: Usd | None = None
+    """Per million prompt tokens of pictures. Default: `input`."""
+    image: Usd | None = None
+    """USD per picture: each one made without a count of tokens, and each one that a chat request shows."""
+    second: Usd | None = None
+    """USD per second of sound, where an upstream reports seconds in place of tokens."""
+    characters: Usd | None = None
+    """USD per million characters of a text that is spoken."""
+    search: Usd | None = None
+    """USD per web search, and per search unit of a rerank."""
 
 
 class Model(Settings, frozen=True):
@@ -253,6 +376,11 @@ class Model(Settings, frozen=True):
     choose: Choose | None = None
     timeouts: TimeoutOverrides = TimeoutOverrides()
     default_output_tokens: Annotated[Count, Meta(ge=1)] | None = None
+    price: Price | None = None
+    """Without it the model's cost is unknown, which is not nothing: a free model has `input: 0`."""
+    translate: bool = False
+    """Members that do not speak the client's protocol serve too: requests and answers are rebuilt for them."""
+    translation: Translation = Translation()
 
 
 class Key(Settings, frozen=True):
@@ -290,6 +418,21 @@ class Requests(Settings, frozen=True):
     """How long an idle client connection is kept."""
     write_timeout: Seconds = Seconds(60)
     """Without progress while a client does not read."""
+    form_max: Size = Size(256 * 1024 * 1024)
+    """The largest `multipart/form-data` body; more is answered 413."""
+    spool_from: Size = Size(1024 * 1024)
+    """Larger `multipart/form-data` bodies are kept on disk."""
+    spool_dir: str | None = None
+    """Where: a folder, relative to the configuration file. Default: the system's for temporary files."""
+
+
+class Sticky(Settings, frozen=True):
+    """Which upstream keeps what a client may come back to: responses, videos, calls (PROTOCOL 2.2)."""
+
+    ids_max: Annotated[Count, Meta(ge=1)] = Count(100_000)
+    """Ids remembered; the one used longest ago is forgotten first."""
+    ttl: Seconds = Seconds(30 * 86_400)
+    """How long an id is remembered. OpenAI keeps responses for 30 days."""
 
 
 class Reload(Settings, frozen=True):
@@ -325,6 +468,18 @@ class Debug(Settings, frozen=True):
     """Add `x-router-upstream` and `x-router-attempts` to answers. They name upstreams to clients."""
 
 
+PIN_FAMILIES: Final = (
+    "files", "uploads", "batches", "fine_tuning", "vector_stores", "containers", "conversations", "assistants",
+    "threads", "evals", "skills", "agents", "chatkit", "live",
+)  # fmt: skip
+"""First steps of paths whose state lives in one account (PROTOCOL 2)."""
+
+MODEL_OPTIONAL: Final = (
+    "responses", "decisions", "moderations", "images", "image_edits", "image_variations", "videos",
+)  # fmt: skip
+"""Endpoints whose requests need not name a model (PROTOCOL 2)."""
+
+
 class Config(Settings, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -338,6 +493,15 @@ class Config(Settings, frozen=True, kw_only=True):
     keys: dict[str, Key] = {}
     """Empty: every client on this machine may use every model."""
     requests: Requests = Requests()
+    bare_paths: bool = False
+    """Serve every path without its `/v1` as well."""
+    passthrough_unknown_paths: bool = False
+    """Carry a POST to a path that is not known here, if its body is JSON and names a model."""
+    pins: dict[str, str] = {}
+    """For each family of `PIN_FAMILIES` the upstream that serves it; the paths of a family not named are not found."""
+    default_models: dict[str, str] = {}
+    """For each endpoint of `MODEL_OPTIONAL` the model that serves a request which names none."""
+    sticky: Sticky = Sticky()
     errors: Errors = Errors()
     reload: Reload = Reload()
     stop: Stop = Stop()

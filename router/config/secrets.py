@@ -101,7 +101,7 @@ def resolve_all(
                 report.add(path, str(error))
                 continue
         # One secret may serve several upstreams, but neither name two clients nor be two credentials of one upstream.
-        group = path[:1] if of_client else path[:2]
+        group = path if path[2] == "proxy" else path[:1] if of_client else path[:2]
         owner = owners.setdefault((group, digest(secret, found)), path)
         if owner is not path:
             report.add(path, f"is the same secret as {dotted(owner[:2] if of_client else owner)}")
@@ -115,6 +115,10 @@ def references(config: Config) -> Iterator[tuple[SettingPath, Secret]]:
             yield ("upstreams", name, "api_key"), upstream.api_key
         for index, secret in enumerate(upstream.api_keys):
             yield ("upstreams", name, "api_keys", index), secret
+        if upstream.proxy is not None:
+            for setting in ("password", "authorization"):
+                if (secret := getattr(upstream.proxy, setting)) is not None:
+                    yield ("upstreams", name, "proxy", setting), secret
     for name, key in config.keys.items():
         yield ("keys", name, "secret"), key.secret
 

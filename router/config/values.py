@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Never
 
 from router.config.report import shown
-from router.config.schema import Count, Seconds, Size
+from router.config.schema import Count, Seconds, Size, Usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +19,16 @@ SECONDS_MAX: Final = 365 * 86_400
 """The longest duration: a year. Event loops fail on much longer timers."""
 COUNT_MAX: Final = 10**15
 """The largest count and size: exact in a float, so that JSON readers see the same number."""
+USD_MAX: Final = 1_000_000
+"""The highest price: a thousand times that of the dearest model."""
+USD_DECIMALS_MAX: Final = 12
+"""Digits of a price after the point that may count: a token may cost as little as 10⁻¹⁸ USD."""
 
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _PLAIN_NUMBER = re.compile(rf"{_NUMBER}(?:[eE][-+]?[0-9]{{1,3}})?")
 _DURATION = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in ("d", "h", "m", "s", "ms")))
 _DURATION_UNITS = tuple(Fraction(length) for length in ("86400", "3600", "60", "1", "1/1000"))
+_AMOUNT = re.compile(r"[-+]?(?:[0-9]{1,20}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?")
 _WITH_UNIT = re.compile(rf"({_NUMBER})([A-Za-z]*)")
 
 _COUNT_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -85,6 +91,24 @@ def size(value: Resolved) -> Size:
     return Size(number)
 
 
+def usd(text: str) -> Usd:
+    """Read an amount of dollars from its digits as they stand in the file: no float comes between.
+
+    Raises:
+        BadValue: It is something else, negative, more than `USD_MAX`, or finer than `USD_DECIMALS_MAX` digits.
+    """
+    if not _AMOUNT.fullmatch(text):
+        raise BadValue(f"expected an amount in USD such as 1.25, found {shown(text) if text else 'nothing'}")
+    if text.startswith("-"):
+        raise BadValue("must not be negative")
+    amount = Decimal(text)
+    if amount > USD_MAX:
+        raise BadValue(f"must not be more than {USD_MAX}")
+    if (Fraction(amount) * 10**USD_DECIMALS_MAX).denominator != 1:
+        raise BadValue(f"must not have more than {USD_DECIMALS_MAX} digits after the point")
+    return Usd(amount)
+
+
 def _whole(value: Resolved, units: Mapping[str, int], expected: str) -> int:
     if isinstance(value, str):
         parts = _WITH_UNIT.fullmatch(value)
@@ -138,6 +162,14 @@ def show_count(value: int) -> str | int:
 def show_size(value: int) -> str | int:
     """Write a size so that `size` reads the same: `64MiB`, 1000."""
     return _show(value, {unit: _SIZE_UNITS[unit] for unit in ("GiB", "MiB", "KiB")})
+
+
+def show_usd(value: Usd) -> int | float | str:
+    """Write an amount so that `usd` reads exactly the same: 10, 0.125, and as text what no float says so."""
+    if value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else f"{value.normalize():f}"
 
 
 def _show(value: int, units: Mapping[str, int]) -> str | int:

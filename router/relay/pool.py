@@ -11,11 +11,13 @@ import time
 from typing import TYPE_CHECKING
 
 from router.policy.outcomes import Cause
+from router.relay.tunnel import Refused, Tunnel
 from router.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from router.protocol import http
     from router.relay.outbox import Outbox
+    from router.relay.tunnel import Proxy
 
 ADDRESS_S = 0.5
 """How long one of several addresses of a host may take: a black hole must not hide the good one behind it (U21 of
@@ -41,9 +43,14 @@ class ConnectionPool:
         server_name: str | None,
         keepalive_s: float,
         idle_max: int,
+        proxy: Proxy | None = None,
     ) -> None:
         self.loop = loop
         self.outbox = outbox
+        self._proxy = proxy
+        self._target = (host, port)
+        if proxy is not None:  # which then is what is resolved and connected to
+            host, port = proxy.host, proxy.port
         self._host = host
         self._port = port
         self._tls = tls
@@ -63,7 +70,9 @@ class ConnectionPool:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<ConnectionPool {self._host}:{self._port}: {len(self.open)} open, {len(self._idle)} idle>"
+        host, port = self._target
+        via = "" if self._proxy is None else f" through {self._proxy.host}:{self._proxy.port}"
+        return f"<ConnectionPool {host}:{port}{via}: {len(self.open)} open, {len(self._idle)} idle>"
 
     @property
     def idle(self) -> int:
@@ -124,16 +133,16 @@ class ConnectionPool:
         try:
             addresses = await self._resolve()
         except OSError as error:
-            raise ConnectError(Cause.DNS) from error
+            raise ConnectError(Cause.DNS, str(error)) from error
         problem: Exception | None = None
         for number, (host, port) in enumerate(addresses, start=1):
+            patience = ADDRESS_S if number < len(addresses) else None
             try:
-                async with asyncio.timeout(ADDRESS_S if number < len(addresses) else None):
-                    _, connection = await self.loop.create_connection(
-                        lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
-                    )
+                connection = await (self._open if self._proxy is None else self._open_tunnel)(host, port, patience)
             except ssl.SSLError as error:  # before OSError, of which it is a subclass
-                raise ConnectError(Cause.TLS) from error
+                raise ConnectError(Cause.TLS, str(error)) from error
+            except Refused as error:  # by the proxy, which its other addresses will not change
+                raise ConnectError(Cause.CONNECT, str(error)) from error
             except OSError as error:
                 problem = error
             else:
@@ -141,7 +150,26 @@ class ConnectionPool:
                 if not connection.transport.is_closing():
                     self.open.add(connection)
                 return connection
-        raise ConnectError(Cause.CONNECT) from problem
+        raise ConnectError(Cause.CONNECT, str(problem)) from problem
+
+    async def _open(self, host: str, port: int, patience: float | None) -> UpstreamConnection:
+        async with asyncio.timeout(patience):
+            _, connection = await self.loop.create_connection(
+                lambda: UpstreamConnection(self), host, port, ssl=self._tls, server_hostname=self._server_name
+            )
+        return connection
+
+    async def _open_tunnel(self, host: str, port: int, patience: float | None) -> UpstreamConnection:
+        """Connect to the proxy at this address; how long the way behind it takes does not tell addresses apart."""
+        assert self._proxy is not None
+        async with asyncio.timeout(patience):
+            _, tunnel = await self.loop.create_connection(lambda: Tunnel(self.loop), host, port)
+        connection = UpstreamConnection(self)
+        authorization = self._proxy.authorization
+        await tunnel.lead_to(
+            connection, *self._target, authorization=authorization, tls=self._tls, server_name=self._server_name
+        )
+        return connection
 
     async def _resolve(self) -> list[tuple[str, int]]:
         """Addresses of the host, asked for at most every 30 s, the last good ones while the resolver fails.
@@ -166,6 +194,8 @@ class ConnectionPool:
 class ConnectError(Exception):
     """No connection came about; nothing was sent."""
 
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause)
+    def __init__(self, cause: Cause, detail: str = "") -> None:
+        super().__init__(cause, detail)
         self.cause = cause
+        self.detail = detail
+        """For the operator: what the system, TLS or the proxy said."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from router.config.loader import Loaded, parse
 from router.errors import ConfigError
@@ -24,6 +25,15 @@ MODELS = """
 models: {m: a}
 """
 NOWHERE = Path("nowhere")
+
+
+def pem_files(folder: Path, *, ca: str = "ca.pem", cert: str = "cert.pem", key: str = "key.pem") -> None:
+    """Make the certificate of an authority, and one it issued with its key."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("router.test")
+    authority.cert_pem.write_to_path(folder / ca)
+    issued.cert_chain_pems[0].write_to_path(folder / cert)
+    issued.private_key_pem.write_to_path(folder / key)
 
 
 def read(text: str | bytes, environ: Mapping[str, str] | None = None, directory: Path = NOWHERE) -> Loaded:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from router.config.checks import serving
+from router.config.schema import MODEL_OPTIONAL, PIN_FAMILIES
 from tests.config.files import MODELS, UPSTREAMS, read, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEYS = "keys: {k: {secret: {sha256: " + "0" * 64 + "}}}\n"
 
@@ -191,3 +197,51 @@ def test_key_patterns_are_names() -> None:
     """What a key may use is written in names that could exist."""
     text = UPSTREAMS + MODELS + KEYS.replace("}}}", '}, models: [a, "", "gpt-*"]}}')
     assert texts(text) == ["keys.k.models[1]: a name has 1 to 128 printable characters, with no space at its ends"]
+
+
+HOSTED = "upstreams: {a: {base_url: http://h/v1}, g: {base_url: 'http://h{1..2}/v1'}}\n"
+
+
+def test_pins_name_families_and_upstreams_that_exist() -> None:
+    """Each family of stored things has one upstream, an upstream of a range included, but not the range."""
+    pinned = read(HOSTED + MODELS + "pins: {files: a, batches: g-2}\n").config.pins
+    assert pinned == {"files": "a", "batches": "g-2"}
+    assert texts(HOSTED + MODELS + "pins: {file: a, batches: aa, uploads: g, live: [a], xyz: a}\n") == [
+        "pins.file: no family of paths has this name, did you mean 'files'?",
+        "pins.batches: no upstream is named 'aa', did you mean 'a'?",
+        "pins.uploads: 'g' stands for 2 upstreams; name one of them",
+        "pins.live: expected a single value, found a list",
+        f"pins.xyz: no family of paths has this name; known: {', '.join(PIN_FAMILIES)}",
+    ]
+
+
+def test_default_models_are_models_that_are_served() -> None:
+    """An endpoint that needs no model gets one that exists, exact or matched by a pattern; the others get none."""
+    models = 'models: {m: a, "gpt-*": a}\n'
+    default = read(f"{HOSTED}{models}default_models: {{responses: m, images: gpt-9}}\n").config.default_models
+    assert default == {"responses": "m", "images": "gpt-9"}
+    assert texts(f'{HOSTED}{models}default_models: {{chat: m, image: m, images: o, moderations: "gpt-*"}}\n') == [
+        f"default_models.chat: no endpoint of this name does without a model; known: {', '.join(MODEL_OPTIONAL)}",
+        "default_models.image: no endpoint of this name does without a model, did you mean 'images'?",
+        "default_models.images: no model is named 'o'",
+        "default_models.moderations: must be the name of one model, not a pattern",
+    ]
+
+
+def test_faulty_sections_make_no_pin_or_default_model_a_fault() -> None:
+    """When upstreams or models could not be read, nothing is said about what names them."""
+    assert len(texts("upstreams: 1\nmodels: {m: a}\npins: {files: a}\n")) == 1
+    assert len(texts(f"{HOSTED}models: 1\ndefault_models: {{images: a}}\n")) == 1
+
+
+def test_the_spool_folder_takes_files(tmp_path: Path) -> None:
+    """Where large bodies are kept must exist; it is looked for beside the configuration."""
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "file").write_text("")
+    text = HOSTED + MODELS + "requests: {spool_dir: %s}\n"
+    assert read(text % "spool", directory=tmp_path).config.requests.spool_dir == str(tmp_path / "spool")
+    for folder in ("missing", "file"):
+        assert texts(text % folder, directory=tmp_path) == [
+            "requests.spool_dir: is not a folder in which files can be made"
+        ]
+    assert texts(text % "' '", directory=tmp_path) == ["requests.spool_dir: is not a path"]

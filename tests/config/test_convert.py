@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.config.schema import Auth, Choose, Seconds
+from router.config.schema import Auth, Choose, Price, Seconds, Usd
 from tests.config.files import MODELS, UPSTREAMS, faults, read, texts
 
 
@@ -88,6 +88,32 @@ def test_a_wrong_value_is_told_where_it_stands(text: str, fault: str) -> None:
 def test_a_wrong_member_is_told(member: str, fault: str) -> None:
     """Weights that are no weights and members without an upstream are faults, each told once."""
     assert texts(f"{UPSTREAMS}models: {{m: {{pool: [{member}]}}}}\n") == [fault]
+
+
+def test_prices_are_read_exactly() -> None:
+    """A price may be written as a number or as text, and is what its digits say; what is not given is not there."""
+    price = "{input: 0.1, cached_input: '0.01', output: 10, image: 2e-3, second: , search: ~}"
+    found = read(f"{UPSTREAMS}models: {{m: {{pool: [a], price: {price}}}, n: a, o: {{pool: [a], price: }}}}\n").config
+    expected = Price(input=Usd("0.1"), cached_input=Usd("0.01"), output=Usd(10), image=Usd("0.002"))
+    assert found.models["m"].price == expected
+    assert (found.models["n"].price, found.models["o"].price) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("price", "fault"),
+    [
+        ("{input: -1}", "f:6:32: models.m.price.input: must not be negative"),
+        ("{output: cheap}", "f:6:33: models.m.price.output: expected an amount in USD such as 1.25, found 'cheap'"),
+        ("{output: true}", "f:6:33: models.m.price.output: expected an amount in USD such as 1.25, found 'true'"),
+        ("{image: [1]}", "f:6:25: models.m.price.image: expected a single value, found a list"),
+        ("{inptu: 1}", "f:6:25: models.m.price.inptu: unknown setting, did you mean 'input'?"),
+        ("5", ("f:6:24: models.m.price: expected settings (input, cached_input, cache_write, cache_write_long, output, "
+         "audio_input, audio_output, image_input, image, second, characters, search), found a number")),
+    ],
+)  # fmt: skip
+def test_a_wrong_price_is_told_where_it_stands(price: str, fault: str) -> None:
+    """A price that is none is told with file, line, column and path, like every other fault."""
+    assert faults(f"{UPSTREAMS}models:\n m: {{pool: [a], price: {price}}}\n") == [fault]
 
 
 def test_weight_zero_is_allowed() -> None:

@@ -24,7 +24,7 @@ upstreams:
     pace: {requests: 5}
 models:
   "null": {pool: [g, {upstream: a, model: "0o7", weight: 0.5, tier: 2}], fallback: [m]}
-  m: a
+  m: {pool: [a], price: {input: 0.10, output: 10, image: "0.002000000001", search: 1e-7}}
 keys:
   k: {secret: {sha256: AAAAAAAABBBBBBBBCCCCCCCCDDDDDDDDEEEEEEEEFFFFFFFF0000000011111111}, limits: {concurrency: 5}}
 """
@@ -49,7 +49,11 @@ def test_defaults_are_filled_in(loaded: Loaded) -> None:
     assert shown["upstreams"]["a"]["pace"] == {"requests": 5, "per": "1s", "wait": "2s"}
     assert shown["models"]["m"] == {
         "pool": [{"upstream": "a", "weight": 1.0, "tier": 1}], "fallback": [], "choose": "round_robin", "timeouts": {},
-        "default_output_tokens": "2k",
+        "default_output_tokens": "2k", "price": {"input": 0.1, "output": 10, "image": 0.002000000001, "search": 1e-07},
+        "translate": False, "translation": {
+            "default_max_tokens": 4096, "inline_system": False, "no_sampling": False, "adaptive_thinking": True,
+            "thinking_required": False, "thinking_blocks": False,
+        },
     }  # fmt: skip
 
 
@@ -77,6 +81,48 @@ def test_the_yaml_is_a_configuration_again() -> None:
     again = read(to_yaml(first), {"E": "hunter2"})
     assert effective(again) == effective(first)
     assert again.config.models["null"].pool == first.config.models["null"].pool
+    assert again.config.models["m"].price == first.config.models["m"].price
+
+
+PRESET = """
+upstreams:
+  a:
+    preset: mistral
+    api_key: {env: E}
+    max_tokens_field: ~
+    proxy: {url: http://p:3128, username: u, password: {env: E}}
+  b: {preset: anthropic, api_key: {env: E}, base_url: "http://h{1..2}/v1", headers: {allow: default}}
+models: {m: {pool: [a, b]}}
+"""
+
+
+def test_a_preset_is_shown_as_what_it_stands_for() -> None:
+    """What the preset gives stands there like any other setting, and so does what the file takes back."""
+    shown = effective(read(PRESET, {"E": "hunter2"}))["upstreams"]
+    assert shown["a"]["base_url"] == "https://api.mistral.ai/v1"
+    assert "store" in shown["a"]["drop_params"]
+    assert shown["a"]["max_tokens_field"] is None
+    assert shown["a"]["auth"] == "bearer"
+    assert shown["b-2"]["base_url"] == "http://h2/v1"
+    assert (shown["b-2"]["protocol"], shown["b-2"]["auth"]) == ("anthropic", "x-api-key")
+    assert "anthropic-version" in shown["b-2"]["headers"]["allow"]
+
+
+def test_the_yaml_of_a_preset_is_a_configuration_again() -> None:
+    """What is printed loads to the same settings, those included that the file took back from the preset."""
+    first = read(PRESET, {"E": "hunter2"})
+    again = read(to_yaml(first), {"E": "hunter2"})
+    assert effective(again) == effective(first)
+    assert again.config.upstreams["a"].max_tokens_field is None
+
+
+def test_no_secret_of_a_proxy_is_shown() -> None:
+    """The password of a proxy is a reference like every other."""
+    loaded = read(PRESET, {"E": "hunter2"})
+    assert effective(loaded)["upstreams"]["a"]["proxy"] == {
+        "url": "http://p:3128", "username": "u", "password": {"env": "E"},
+    }  # fmt: skip
+    assert "hunter2" not in to_yaml(loaded)
 
 
 def test_the_smallest_configuration_is_shown_whole() -> None:

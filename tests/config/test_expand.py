@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from router.config.expand import spread
+from router.config.schema import PASSING_HEADERS
 from router.config.values import BadValue
 from tests.config.files import read, texts
 
@@ -56,3 +57,18 @@ def test_a_range_must_not_take_a_name_that_is_taken() -> None:
     assert texts("upstreams: {g: {base_url: 'http://h{1..2}/'}, g-2: {base_url: http://x}}\nmodels: {m: g}") == [
         "upstreams.g.base_url: its range declares g-2, which is declared already"
     ]
+
+
+def test_the_usual_headers_are_written_out() -> None:
+    """`default` alone or in a list stands for the headers of PROTOCOL 3.2; nothing is named twice."""
+
+    def allowed(written: str) -> tuple[str, ...] | None:
+        text = f"upstreams: {{a: {{base_url: http://h, headers: {{{written}}}}}}}\nmodels: {{m: a}}"
+        return read(text).config.upstreams["a"].headers.allow
+
+    assert allowed("allow: default") == PASSING_HEADERS
+    assert allowed("allow: [x-own, default, accept]") == ("x-own", *PASSING_HEADERS)
+    assert allowed("allow: [x-own]") == ("x-own",)
+    assert allowed("allow: []") == ()
+    assert allowed("allow: ") is None
+    assert allowed("") is None

@@ -12,9 +12,10 @@ import pytest
 
 from router.config import schema
 from router.config.loader import parse
+from router.config.presets import PRESETS
 from router.config.schema import Config, Settings
 from router.config.yaml_nodes import Mapping, Node, compose
-from tests.config.files import TWIN
+from tests.config.files import TWIN, pem_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +85,11 @@ def whole(tmp_path: Path) -> Config:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "first").write_text("1")
     (tmp_path / "second").write_text("2")
-    (tmp_path / "authorities.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    environ = {"HOSTED_API_KEY": "h", "TEAM_CHAT_KEY": "t", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    (tmp_path / "secrets" / "proxy").write_text("Bearer 3")
+    (tmp_path / "spool").mkdir()
+    pem_files(tmp_path, ca="authorities.pem", cert="client.pem", key="client.key")
+    environ = {name: name for name in ("HOSTED_API_KEY", "AZURE_API_KEY", "PROXY_PASSWORD", "TEAM_CHAT_KEY")}
+    environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
     return parse(WHOLE, TWIN.name, directory=tmp_path, environ=environ).config
 
 
@@ -104,12 +108,31 @@ def test_what_is_commented_out_shows_its_default(whole: Config) -> None:
         assert msgspec.structs.asdict(overrides) == msgspec.structs.asdict(schema.Timeouts())
     assert model.choose == schema.Defaults().choose
     assert model.default_output_tokens == schema.Defaults().default_output_tokens
-    assert whole.upstreams["hosted"].auth == schema.Auth.BEARER
+    hosted = whole.upstreams["hosted"]
+    assert (hosted.auth, hosted.protocol) == (schema.Auth.BEARER, schema.Protocol.OPENAI)
+    assert hosted.expose_errors is False
+
+
+def test_the_example_of_a_preset_shows_what_it_fills_in(whole: Config) -> None:
+    """What stands beside a preset is what the preset gives, so that one sees where to change it."""
+    azure = whole.upstreams["azure-eu"]
+    assert azure.preset is not None
+    given = PRESETS[azure.preset]
+    assert (azure.path, list(azure.path_for), azure.query) == (given["path"], given["path_for"], given["query"])
+
+
+def test_the_twin_names_every_preset_family_and_endpoint() -> None:
+    """Where the schema takes only certain names, the remark above lists them all."""
+    remarks = re.sub(r"\s*#\s*", " ", TEXT)
+    assert f"One of {', '.join(PRESETS)}." in remarks
+    assert f"upstream that has it: {', '.join(schema.PIN_FAMILIES)}." in remarks
+    assert f"need not name one: of {', '.join(schema.MODEL_OPTIONAL)}." in remarks
+    assert f"stands for {', '.join(schema.PASSING_HEADERS[:-1])} and {schema.PASSING_HEADERS[-1]}." in remarks
 
 
 def test_the_whole_twin_is_a_configuration(whole: Config) -> None:
     """With every commented line in effect it still loads: the examples are right, and fit together."""
-    assert set(whole.upstreams) == {"local", "hosted", "two-accounts"}
+    assert set(whole.upstreams) == {"local", "azure-eu", "hosted", "two-accounts"}
 
 
 def test_every_line_of_the_twin_is_a_remark_or_a_setting() -> None:

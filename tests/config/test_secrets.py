@@ -127,3 +127,23 @@ def test_a_missing_file_is_remembered(tmp_path: Path) -> None:
     with pytest.raises(Unresolved):
         resolve(Secret(file="k"), directory=tmp_path, environ={}, sources=sources)
     assert sources.fingerprint == {tmp_path / "k": ""}
+
+
+def test_the_secrets_of_a_proxy_are_looked_up() -> None:
+    """Password and authorization are references like every credential, and may be the same as another's."""
+    proxy = "proxy: {url: 'http://p:1', username: u, password: {env: K}}, api_key: {env: K}"
+    assert read(upstream(proxy), {"K": "1"}).secrets == {Secret(env="K"): "1"}
+    proxy = "proxy: {url: 'http://p:1', authorization: {env: A}}, api_key: {env: K}"
+    assert read(upstream(proxy), {"K": "1", "A": "Bearer 2"}).secrets[Secret(env="A")] == "Bearer 2"
+    assert texts(upstream(f"proxy: {{url: 'http://p:1', username: u, password: {{sha256: {HASH}}}}}")) == [
+        (
+            "upstreams.a.proxy.password: sha256 is for client keys; what is sent to an upstream must be known: "
+            "env, file or credential"
+        )
+    ]
+
+
+def test_a_new_password_of_a_proxy_is_a_change() -> None:
+    """The digest knows it, so that a reload connects anew."""
+    text = upstream("proxy: {url: 'http://p:1', username: u, password: {env: K}}")
+    assert read(text, {"K": "1"}).digest != read(text, {"K": "2"}).digest

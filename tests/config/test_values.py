@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import values
-from router.config.schema import Count, Seconds, Size
-from router.config.values import COUNT_MAX, SECONDS_MAX, BadValue
+from router.config.schema import Count, Seconds, Size, Usd
+from router.config.values import COUNT_MAX, SECONDS_MAX, USD_DECIMALS_MAX, USD_MAX, BadValue
 from router.config.yaml_nodes import resolve
 
 ANY = st.one_of(
@@ -87,6 +88,61 @@ def test_what_is_no_size_is_refused(written: Any) -> None:
     """Ambiguous units, zero and parts of a byte are faults."""
     with pytest.raises(BadValue):
         values.size(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [
+        ("1.25", "1.25"), ("10", "10"), ("0", "0"), ("0.1", "0.1"), (".5", "0.5"), ("5.", "5"), ("+2", "2"),
+        ("1e-6", "0.000001"), ("2.5E2", "250"), ("000.100", "0.1"), ("1000000", "1e6"),
+        ("0.123456789012", "0.123456789012"), ("0.1234567890120000000", "0.123456789012"), ("0e-99", "0"),
+    ],
+)  # fmt: skip
+def test_amounts_are_read_exactly(written: str, amount: str) -> None:
+    """The digits count as they stand: a tenth is a tenth, and not the float next to it."""
+    assert values.usd(written) == Decimal(amount)
+    assert type(values.usd(written)) is Usd
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [
+        ("-1", "must not be negative"), ("-0.5", "must not be negative"),
+        ("1000000.1", "must not be more than 1000000"), ("1e999", "must not be more than 1000000"),
+        ("0.1234567890123", "must not have more than 12 digits after the point"),
+        ("1e-13", "must not have more than 12 digits after the point"),
+        ("1e-999", "must not have more than 12 digits after the point"),
+        ("", "expected an amount in USD such as 1.25, found nothing"),
+        *((text, f"expected an amount in USD such as 1.25, found '{text}'") for text in (
+            "free", "$1.25", "1,25", "1_000", " 1", "1 ", "0x10", ".", "e5", ".nan", ".inf", "NaN", "Infinity", "true",
+            "1e9999", "٣", "1.2.3", "1.25 USD", "5k",
+        )),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount_is_refused(written: str, what: str) -> None:
+    """Signs, units, other digits, what is no number and what no price can be are faults that say so."""
+    with pytest.raises(BadValue) as refused:
+        values.usd(written)
+    assert str(refused.value) == what
+
+
+@given(st.text() | st.text(alphabet="0123456789.eE+-") | st.from_regex(r"[0-9]{1,60}(\.[0-9]{1,60})?(e-?[0-9]{1,9})?"))
+def test_garbage_is_no_amount(garbage: str) -> None:
+    """Whatever stands in the file, an amount is read, in its bounds, or refused."""
+    with suppress(BadValue):
+        assert 0 <= values.usd(garbage) <= USD_MAX
+
+
+@given(st.decimals(0, USD_MAX, places=USD_DECIMALS_MAX) | st.decimals(0, 100, places=3) | st.integers(0, USD_MAX))
+def test_amounts_round_trip(amount: Decimal | int) -> None:
+    """An amount that is shown reads as exactly the same."""
+    assert values.usd(str(values.show_usd(Usd(amount)))) == amount
+
+
+def test_amounts_are_shown_as_one_writes_them() -> None:
+    """Whole amounts have no point, others are numbers, and only what no float says is text."""
+    shown = [values.show_usd(values.usd(text)) for text in ("10", "10.0", "0.125", "1e-6", "123456.123456789012")]
+    assert shown == [10, 10, 0.125, 0.000001, "123456.123456789012"]
 
 
 @given(ANY)

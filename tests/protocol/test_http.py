@@ -46,6 +46,8 @@ def policy(
     set: dict[str, str] | None = None,  # noqa: A002 - the configuration's word
     deny: tuple[str, ...] = (),
     forward: tuple[str, ...] = (),
+    allow: tuple[str, ...] | None = None,
+    default: dict[str, str] | None = None,
 ) -> RequestPolicy:
     return RequestPolicy(
         host=b"api.test",
@@ -53,6 +55,8 @@ def policy(
         set=set or {},
         deny=deny,
         forward=forward,
+        allow=allow,
+        default=default,
     )
 
 
@@ -147,9 +151,91 @@ def test_forwarded_headers_pass(name: bytes) -> None:
     assert head_lines(others, made) == OURS
 
 
+def test_only_allowed_headers_pass() -> None:
+    """With `allow` nothing else of the client's goes upstream, in any spelling; what is ours stands all the same."""
+    made = policy(allow=("X-Own", "content-type"), set={"X-Title": "ours"}, deny=("x-own-not",))
+    headers = [(b"x-own", b"1"), (b"X_OWN", b"2"), (b"X-Own-Not", b"3"), (b"User-Agent", b"4"), (b"X-Title", b"5")]
+    assert head_lines([HOST, *headers, (b"Content-Type", b"6")], made) == [
+        *OURS[:2], b"x-own: 1", b"X_OWN: 2", b"Content-Type: 6", *OURS[2:3], b"X-Title: ours", *OURS[3:],
+    ]  # fmt: skip
+    assert head_lines([HOST, *headers], policy(allow=())) == OURS
+
+
+def test_what_is_forwarded_passes_beside_what_is_allowed() -> None:
+    """`forward` says it already: such a header need not be allowed as well."""
+    made = policy(allow=("accept",), forward=("cookie",))
+    assert head_lines([(b"Cookie", b"a"), (b"Accept", b"b"), (b"X-A", b"c")], made) == [
+        *OURS[:2], b"Cookie: a", b"Accept: b", *OURS[2:],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REQUEST_DROPS)
+def test_allowing_a_header_does_not_make_it_safe(name: str) -> None:
+    """Credentials, framing and whereabouts stay here whatever is allowed."""
+    assert head_lines([(name.encode(), b"close")], policy(allow=(name,))) == OURS
+
+
+def test_names_listed_in_connection_are_dropped_though_allowed() -> None:
+    """Hop-by-hop headers of the client's own making are no exception."""
+    made = policy(allow=("x-hop", "x-stay"))
+    headers = [(b"X-Hop", b"1"), (b"Connection", b"x-hop"), (b"X-Stay", b"2"), (b"X-Other", b"3")]
+    assert head_lines(headers, made) == [*OURS[:2], b"X-Stay: 2", *OURS[2:]]
+
+
+VERSION = {"Anthropic-Version": "2023-06-01"}
+
+
+@pytest.mark.parametrize("name", [b"anthropic-version", b"ANTHROPIC-VERSION", b"Anthropic-Version"])
+def test_a_default_header_yields_to_the_clients(name: bytes) -> None:
+    """A header that the upstream must see is added only where the client sends none (PROTOCOL 2.6)."""
+    made = policy(default=VERSION)
+    assert head_lines([(b"X-A", b"1")], made) == [
+        *OURS[:2], b"X-A: 1", b"Anthropic-Version: 2023-06-01", *OURS[2:],
+    ]  # fmt: skip
+    assert head_lines([(name, b"2026-10-21")], made) == [*OURS[:2], name + b": 2026-10-21", *OURS[2:]]
+    other = name + b"-x"
+    assert b"Anthropic-Version: 2023-06-01" in head_lines([(other, b"1")], made)
+
+
+def test_a_default_header_stands_in_for_one_that_does_not_pass() -> None:
+    """What is denied, not allowed or listed in `Connection` is as if the client had not sent it."""
+    header = (b"anthropic-version", b"1")
+    expected = [*OURS[:2], b"Anthropic-Version: 2023-06-01", *OURS[2:]]
+    assert head_lines([header], policy(default=VERSION, deny=("anthropic-version",))) == expected
+    assert head_lines([header], policy(default=VERSION, allow=())) == expected
+    assert head_lines([header, (b"Connection", b"anthropic-version")], policy(default=VERSION)) == expected
+
+
+def test_a_set_header_wins_over_a_default_one() -> None:
+    """It stands once, as it is set."""
+    made = policy(default=VERSION, set={"anthropic-version": "x"})
+    for headers in ([], [(b"anthropic-version", b"1")]):
+        assert head_lines(headers, made) == [*OURS[:3], b"anthropic-version: x", *OURS[3:]]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"DELETE"])
+def test_a_request_without_a_body_says_no_length(method: bytes) -> None:
+    """A length that announces nothing makes some servers wait, and some refuse."""
+    made = policy()
+    head = made.head(b"/v1/files/1", made.lines([b"X-A: 1", b"Content-Length: 5"]), None, method)
+    assert head == (
+        method + b" /v1/files/1 HTTP/1.1\r\nHost: api.test\r\nX-A: 1\r\nAccept-Encoding: identity\r\n"
+        b"Authorization: Bearer ours\r\n\r\n"
+    )
+
+
+def test_an_empty_body_has_a_length() -> None:
+    """A POST of nothing is framed as any other (RFC 9110 section 8.6), and so is the body of another method."""
+    made = policy()
+    assert made.head(b"/x", b"", 0).startswith(b"POST /x HTTP/1.1\r\n")
+    assert made.head(b"/x", b"", 0).endswith(b"Content-Length: 0\r\n\r\n")
+    assert made.head(b"/x", b"", 7, b"PUT").startswith(b"PUT /x HTTP/1.1\r\n")
+
+
 @pytest.mark.parametrize(
     "fault",
     [
+        {"default": {"X-A": "b\r\nX-C: d"}},
         {"set": {"Content-Length": "1"}},
         {"set": {"transfer_encoding": "chunked"}},
         {"set": {"Host": "x"}},
@@ -312,6 +398,31 @@ def test_a_plain_head_is_read() -> None:
 def test_the_credential_is_found(headers: Pairs, credential: bytes | None) -> None:
     """Bearer token, `x-api-key` and `api-key`, in this order; empty ones are none."""
     assert read([HOST, *headers]).credential == credential
+
+
+@pytest.mark.parametrize(
+    ("headers", "credential"),
+    [
+        ([(b"Authorization", b"Bearer loser"), (b"X-Api-Key", b"k")], b"k"),
+        ([(b"x-api-key", b"k"), (b"Authorization", b"Bearer loser"), (b"api-key", b"loser")], b"k"),
+        ([(b"Authorization", b"Bearer k"), (b"x-api-key", b"")], b"k"),
+        ([(b"Authorization", b"Bearer k"), (b"api-key", b"loser")], b"k"),
+        ([(b"Authorization", b"Bearer k")], b"k"),
+        ([(b"Authorization", b"Basic azpr"), (b"api-key", b"k")], b"k"),
+        ([(b"x-api-key", b"k")], b"k"),
+        ([], None),
+    ],
+)
+def test_on_some_routes_the_x_api_key_wins(headers: Pairs, credential: bytes | None) -> None:
+    """PROTOCOL 3.1: of several credentials Anthropic takes `x-api-key`; an empty one is none there either."""
+    assert scan(raw([HOST, *headers]), x_api_key_wins=True).credential == credential
+
+
+def test_no_credential_may_be_repeated_whichever_wins() -> None:
+    """Two lines of one name are refused on every route."""
+    for name in (b"x-api-key", b"Authorization"):
+        with pytest.raises(RequestError):
+            scan(raw([HOST, (name, b"Bearer a"), (name, b"Bearer a")]), x_api_key_wins=True)
 
 
 @pytest.mark.parametrize(
