@@ -20,17 +20,25 @@ from router.config.watcher import Watcher
 from router.events import ConfigReloaded, Notice
 from router.policy import catalogue
 from router.policy.keys import build_keyring
+from router.policy.outcomes import VERDICTS
+from router.policy.owners import Owners
+from router.protocol.endpoints import Endpoints
 from router.protocol.http import scan
+from router.relay import ending
+from router.relay.attempt import Failure
 from router.relay.downstream import Downstream
 from router.relay.lookout import Lookout
 from router.relay.outbox import Outbox
+from router.relay.pool import ConnectError
 from router.relay.request import authenticate
 from router.relay.service import Relay, Snapshot
 from router.relay.tasks import Tasks
-from router.relay.wire import build_wires, retire_unused
+from router.relay.wire import Wire, build_wires, retire_unused
 from router.telemetry.access_log import AccessLog
 from router.telemetry.metrics import Metrics
-from router.web import admin, data
+from router.web import admin, data, dial
+from router.web.reach import Says
+from router.web.realtime import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +89,7 @@ class Daemon:
         self._background = Tasks(self._background_failed)
         self._log: AccessLog
         self._metrics = Metrics(version=__version__, loop_name=_loop_name())
+        self._sockets = Sockets(lambda: self._relay, self.find_key, _connect, _SAYS)
         self.data_address = ("", 0)
         """Where clients connect, once started."""
         self.admin_address = ("", 0)
@@ -119,7 +128,9 @@ class Daemon:
         self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
         self._consumers[:0] = [self._metrics.emit, self._log.emit]
         self._watcher = Watcher(self._path, self._loaded.sources)
-        data_runner, web_protocol = await data.start(data.build(self), self._loaded.config.requests.head_timeout)
+        data_runner, web_protocol = await data.start(
+            data.build(self, self._sockets), self._loaded.config.requests.head_timeout
+        )
         self._runners.append(data_runner)
         exchanges: set[Exchange] = set()
         self._outbox = Outbox(loop, exchanges)
@@ -127,13 +138,14 @@ class Daemon:
             loop=loop,
             outbox=self._outbox,
             lookout=Lookout(loop, exchanges),
+            owners=Owners(self._loaded.config.sticky.ids_max, self._loaded.config.sticky.ttl),
             exchanges=exchanges,
             snapshot=self._snapshot(self._loaded, None),
             emit=self._emit,
             tasks=Tasks(self._background_failed),
             web=web_protocol,
         )
-        self._metrics.live(lambda: status.live(self._relay, self._log.dropped))
+        self._metrics.live(lambda: status.live(self._relay, self._log.dropped, self._sockets.in_flight()))
         self._configure_telemetry()
         self._log.start()
         try:
@@ -175,6 +187,9 @@ class Daemon:
             digest=loaded.digest,
             catalogue=catalogue.build(loaded.config, now, previous.catalogue if previous else None),
             keyring=build_keyring(loaded.config, loaded.secrets, now, previous.keyring if previous else None),
+            endpoints=Endpoints(
+                bare=loaded.config.bare_paths, unknown=loaded.config.passthrough_unknown_paths, pins=loaded.config.pins
+            ),
             wires=wires,
         )
 
@@ -205,6 +220,7 @@ class Daemon:
         before = self._relay.snapshot
         snapshot = self._snapshot(loaded, before)
         self._relay.snapshot = snapshot
+        self._relay.owners.ids_max, self._relay.owners.ttl_s = loaded.config.sticky.ids_max, loaded.config.sticky.ttl
         self._loaded = loaded
         retire_unused(before.wires.values(), snapshot.wires)
         self._configure_telemetry()
@@ -262,7 +278,7 @@ class Daemon:
 
     async def _stop(self) -> None:
         relay, settings = self._relay, self._loaded.config.stop
-        self._notice("info", "stopping", f"{len(relay.exchanges)} requests in flight")
+        self._notice("info", "stopping", f"{len(relay.exchanges) + len(self._sockets)} requests in flight")
         self.drain()
         await self._wait(settings.notice, lambda: False)
         relay.closed = True
@@ -270,13 +286,14 @@ class Daemon:
             self._server.close()
         for connection in tuple(relay.connections):
             connection.close_if_idle()
-        await self._wait(settings.drain, lambda: not relay.exchanges)
+        await self._wait(settings.drain, lambda: not relay.exchanges and not self._sockets.open)
         for exchange in tuple(relay.exchanges):
             exchange.stop()
+        self._sockets.stop()
         for connection in tuple(relay.connections):
             connection.stop()
         self._hurry.clear()
-        await self._wait(FLUSH_S, lambda: not relay.connections)
+        await self._wait(FLUSH_S, lambda: not relay.connections and not self._sockets.open)
         await self._close()
 
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
@@ -324,11 +341,11 @@ class Daemon:
 
     def state(self) -> Mapping[str, Any]:
         """The status page."""
-        return status.page(self._relay, self._started, self._log.dropped)
+        return status.page(self._relay, self._started, self._log.dropped, self._sockets.in_flight())
 
     def idle(self) -> dict[str, int]:
         """What is held for requests: all zero at rest."""
-        return status.held(self._relay)
+        return status.held(self._relay) | {"sockets": len(self._sockets)}
 
     def request_id(self) -> str:
         """A new one."""
@@ -352,6 +369,35 @@ class Daemon:
         """The models that a key may use, by name; patterns stand for names that only the upstream knows."""
         models = self._loaded.config.models
         return [name for name in models if "*" not in name and (key is None or key.allowed(name))]
+
+
+async def _connect(wire: dial.Wire, credential: int, protocol: asyncio.Protocol) -> None:
+    """Connect a protocol to an upstream, with its TLS and by its proxy (`web.dial.Connect`).
+
+    Raises:
+        DialError: it could not be reached.
+    """
+    assert isinstance(wire, Wire)  # there are no others
+    pool = wire.pools[credential]
+    try:
+        connection = await pool.connect()
+    except ConnectError as error:
+        raise dial.DialError(VERDICTS[error.cause]) from error
+    pool.forget(connection)
+    connection.transport.set_protocol(protocol)
+    protocol.connection_made(connection.transport)
+
+
+_SAYS = Says(
+    limited=ending.limited,
+    nobody=ending.nobody,
+    failed=lambda verdict, wait_s: ending.after_failure(Failure(verdict=verdict), wait_s),
+    owner_down=ending.owner_down,
+    draining=ending.draining,
+    bug=ending.bug,
+    outcome=ending.outcome,
+)
+"""What clients of sockets are told: the words of every other exchange."""
 
 
 def _split(listen: Listen) -> tuple[str, int]:

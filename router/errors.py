@@ -25,14 +25,20 @@ class Kind(StrEnum):
     DUPLICATE_PARAMETER = "duplicate_parameter"
     MISSING_PARAMETER = "missing_required_parameter"
     INVALID_TYPE = "invalid_type"
+    INVALID_MULTIPART = "invalid_multipart"
+    UNSUPPORTED_PARAMETER = "unsupported_parameter"
     BODY_TIMEOUT = "request_timeout"
     MISSING_KEY = "missing_api_key"
     INVALID_KEY = "invalid_api_key"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     MODEL_NOT_FOUND = "model_not_found"
     UNKNOWN_ENDPOINT = "unknown_endpoint"
+    NOT_FOUND = "not_found"
+    UNSUPPORTED_ENDPOINT = "unsupported_endpoint_for_model"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    UPGRADE_REQUIRED = "upgrade_required"
     REQUEST_TOO_LARGE = "request_too_large"
+    TOO_LARGE_DECODED = "request_too_large_after_decoding"
     CONTENT_ENCODING = "content_encoding"
     REQUESTS_PER_MINUTE = "requests_per_minute"
     TOKENS_PER_MINUTE = "tokens_per_minute"
@@ -40,6 +46,7 @@ class Kind(StrEnum):
     UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
     OVERLOADED = "overloaded"
     NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
+    STICKY_UPSTREAM_DOWN = "sticky_upstream_down"
     DRAINING = "draining"
     UPSTREAM_CONNECTION = "upstream_connection"
     UPSTREAM_PROTOCOL = "upstream_protocol"
@@ -71,14 +78,22 @@ TABLE: dict[Kind, Row] = {
     Kind.DUPLICATE_PARAMETER: Row(400, "invalid_request", _INVALID, "duplicate_parameter", _INVALID),
     Kind.MISSING_PARAMETER: Row(400, "invalid_request", _INVALID, "missing_required_parameter", _INVALID),
     Kind.INVALID_TYPE: Row(400, "invalid_request", _INVALID, "invalid_type", _INVALID),
+    Kind.INVALID_MULTIPART: Row(400, "invalid_request", _INVALID, "invalid_multipart", _INVALID),
+    Kind.UNSUPPORTED_PARAMETER: Row(400, "invalid_request", _INVALID, "unsupported_parameter", _INVALID),
     Kind.BODY_TIMEOUT: Row(408, "invalid_request", _INVALID, "request_timeout", _INVALID),
     Kind.MISSING_KEY: Row(401, "unauthorized", _INVALID, "missing_api_key", "authentication_error"),
     Kind.INVALID_KEY: Row(401, "unauthorized", _INVALID, "invalid_api_key", "authentication_error"),
     Kind.MODEL_NOT_ALLOWED: Row(403, "forbidden", _INVALID, "model_not_allowed", "permission_error"),
     Kind.MODEL_NOT_FOUND: Row(404, "not_found", _INVALID, "model_not_found", "not_found_error"),
     Kind.UNKNOWN_ENDPOINT: Row(404, "not_found", _INVALID, "unknown_endpoint", "not_found_error"),
+    Kind.NOT_FOUND: Row(404, "not_found", _INVALID, "not_found", "not_found_error"),
+    Kind.UNSUPPORTED_ENDPOINT: Row(400, "invalid_request", _INVALID, "unsupported_endpoint_for_model", _INVALID),
     Kind.METHOD_NOT_ALLOWED: Row(405, "method_not_allowed", _INVALID, "method_not_allowed", _INVALID),
+    Kind.UPGRADE_REQUIRED: Row(426, "upgrade_required", _INVALID, "upgrade_required", _INVALID),
     Kind.REQUEST_TOO_LARGE: Row(413, "payload_too_large", _INVALID, "request_too_large", "request_too_large"),
+    Kind.TOO_LARGE_DECODED: Row(
+        413, "payload_too_large", _INVALID, "request_too_large_after_decoding", "request_too_large"
+    ),
     Kind.CONTENT_ENCODING: Row(415, "unsupported_media_type", _INVALID, "content_encoding", _INVALID),
     Kind.REQUESTS_PER_MINUTE: Row(429, "rate_limited", "requests", _LIMITED, "rate_limit_error"),
     Kind.TOKENS_PER_MINUTE: Row(429, "rate_limited", "tokens", _LIMITED, "rate_limit_error"),
@@ -88,6 +103,7 @@ TABLE: dict[Kind, Row] = {
     ),
     Kind.OVERLOADED: Row(503, "unavailable", "server_error", "overloaded", "overloaded_error"),
     Kind.NO_HEALTHY_UPSTREAM: Row(503, "unavailable", "server_error", "no_healthy_upstream", "overloaded_error"),
+    Kind.STICKY_UPSTREAM_DOWN: Row(503, "unavailable", "server_error", "sticky_upstream_down", "overloaded_error"),
     Kind.DRAINING: Row(503, "unavailable", "server_error", "draining", "overloaded_error"),
     Kind.UPSTREAM_CONNECTION: Row(502, "bad_gateway", "server_error", "upstream_connection", "api_error"),
     Kind.UPSTREAM_PROTOCOL: Row(502, "bad_gateway", "server_error", "upstream_protocol", "api_error"),

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 from router.telemetry.metrics import LiveState, ModelLive, UpstreamLive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from router.relay.service import Relay
 
 
-def live(relay: Relay, log_dropped: int) -> LiveState:
-    """The gauges, read at this moment."""
+def live(relay: Relay, log_dropped: int, sockets: Mapping[str, int] = {}) -> LiveState:
+    """The gauges, read at this moment; `sockets` are those that are open, by model."""
     snapshot = relay.snapshot
     now = time.monotonic()
     weights: Counter[str] = Counter()
     for model in snapshot.config.models.values():
         for member in model.pool:
             weights[member.upstream] += member.weight  # type: ignore[assignment] # a Counter adds floats as well
-    in_flight: Counter[str] = Counter()
-    streams: Counter[str] = Counter()
+    in_flight: Counter[str] = Counter(sockets)
+    streams: Counter[str] = Counter(sockets)
     for exchange in relay.exchanges:
-        if exchange.route is not None and exchange.chat is not None:
+        if exchange.route is not None and exchange.ask is not None:
             in_flight[exchange.route.name] += 1
-            streams[exchange.route.name] += exchange.chat.stream and exchange.reply.committed
+            streams[exchange.route.name] += exchange.ask.stream and exchange.reply.committed
     return LiveState(
         upstreams=tuple(
             UpstreamLive(
@@ -46,15 +48,15 @@ def live(relay: Relay, log_dropped: int) -> LiveState:
     )
 
 
-def page(relay: Relay, started: float, log_dropped: int) -> dict[str, Any]:
+def page(relay: Relay, started: float, log_dropped: int, sockets: Mapping[str, int] = {}) -> dict[str, Any]:
     """The status page: single values, then rows."""
-    gauges = live(relay, log_dropped)
+    gauges = live(relay, log_dropped, sockets)
     now = time.monotonic()
     return {
         "digest": relay.snapshot.digest[:12],
         "uptime_s": round(now - started),
         "draining": relay.draining,
-        "requests_in_flight": len(relay.exchanges),
+        "requests_in_flight": len(relay.exchanges) + sum(sockets.values()),
         "client_connections": gauges.client_connections,
         "request_body_bytes": relay.body_bytes,
         "upstreams": [

@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from router.config.schema import Config, Count, Member, Model, Secret, TimeoutOverrides, Timeouts, Upstream
+from router.config.schema import (
+    Config,
+    Count,
+    Member,
+    Model,
+    Protocol,
+    Secret,
+    TimeoutOverrides,
+    Timeouts,
+    Translation,
+    Upstream,
+)
 from router.policy.breaker import Breaker
 from router.policy.cooldown import Cooldown
 from router.policy.limits import Correction
 from router.policy.patterns import PatternMap
 from router.policy.pool import NEVER, Pool
+from router.policy.price import PriceList
 from router.policy.retry import RetryBudget
 from router.policy.target import Target, UpstreamState
 
@@ -24,10 +36,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+VIEWS = {
+    protocol.value + suffix: (protocol, bool(suffix)) for protocol in Protocol for suffix in ("", "+translated")
+}
+"""What a client speaks, and whether its request can be translated for members that speak something else; by a plain
+name, because this is looked up for every request and enumerations hash slowly."""
+
+PINNED = "_pinned"
+"""The model, in labels, of requests that name none and always go to one upstream."""
+
+
 class Route:
     """What serves one configured model."""
 
-    __slots__ = ("chain", "correction", "default_output_tokens", "name", "pool")
+    __slots__ = ("chain", "correction", "default_output_tokens", "members", "name", "pool", "prices", "translation")
 
     def __init__(self, name: str, pool: Pool, default_output_tokens: int, correction: Correction) -> None:
         self.name = name
@@ -39,6 +61,11 @@ class Route:
         """Reserved for a request that names no maximum."""
         self.correction = correction
         """Of the estimate of prompt tokens."""
+        self.members: tuple[Member, ...] = ()
+        """Of the pool, as configured."""
+        self.prices: PriceList | None = None
+        self.translation = Translation()
+        """How requests are rebuilt for members that do not speak the client's protocol."""
 
     def __repr__(self) -> str:
         return f"<Route {self.name}: {self.pool!r}>"
@@ -47,21 +74,34 @@ class Route:
 class Catalogue:
     """Every model and every upstream of one configuration."""
 
-    __slots__ = ("_by_model", "routes", "upstreams")
+    __slots__ = ("_by_model", "_views", "pins", "routes", "upstreams")
 
-    def __init__(self, routes: Mapping[str, Route], upstreams: Mapping[str, UpstreamState]) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        upstreams: Mapping[str, UpstreamState],
+        views: Mapping[str, Mapping[str, Route]],
+        pins: Mapping[str, Route],
+    ) -> None:
         self.routes = dict(routes)
-        """By configured name or pattern."""
+        """By configured name or pattern, with every member."""
         self.upstreams = dict(upstreams)
         """By configured name."""
+        self.pins = dict(pins)
+        """What serves each pinned family."""
         self._by_model = PatternMap(self.routes)
+        self._views = {view: dict(seen) for view, seen in views.items()}
 
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self.routes)} routes, {len(self.upstreams)} upstreams>"
 
-    def find(self, model: str) -> Route | None:
-        """Return what serves the model a client asks for: its exact name, else the longest pattern."""
-        return self._by_model.find(model)
+    def find(self, model: str, view: str = "") -> Route | None:
+        """Return what serves the model a client asks for: its exact name, else the longest pattern.
+
+        With a view, one of `VIEWS`, its pool has only the members that can serve such a client; None if no member can.
+        """
+        found = self._by_model.find(model)
+        return self._views[view].get(found.name) if found is not None and view else found
 
 
 def build(config: Config, now: float, previous: Catalogue | None) -> Catalogue:
@@ -96,17 +136,20 @@ class _Builder:
     def build(self) -> Catalogue:
         models = self._config.models
         self._routes = {name: self._route(name, name) for name in models}
-        chains = {name: tuple(self._chain(name, name, set())) for name in models}
-        # Nothing below can fail.
+        chains = {name: tuple(self._chain(name, name, set(), self._routes)) for name in models}
         for name, route in self._routes.items():
             route.chain = chains[name]
+        views = {name: self._view(protocol, translates=translates) for name, (protocol, translates) in VIEWS.items()}
+        pins = {family: self._pin(upstream) for family, upstream in self._config.pins.items()}
+        # Nothing below can fail.
+        for route in self._routes.values():
             route.pool.retry.settings = self._config.defaults.retry
-        serving = {upstream for route in self._routes.values() for upstream in route.pool.upstreams}
+        serving = {upstream for route in (*self._routes.values(), *pins.values()) for upstream in route.pool.upstreams}
         for name, upstream in self._upstreams.items():
             upstream.keep(self._breakers[name], self._cooldowns[name])
             upstream.reconfigure(self._config.upstreams[name], self._config.defaults.ejection, self._now)
             upstream.draining = upstream not in serving
-        return Catalogue(self._routes, self._upstreams)
+        return Catalogue(self._routes, self._upstreams, views, pins)
 
     def _upstream(self, name: str, settings: Upstream, previous: Catalogue | None) -> UpstreamState:
         before = previous.upstreams.get(name) if previous else None
@@ -114,19 +157,56 @@ class _Builder:
             return before
         return UpstreamState(name, settings, self._config.defaults.ejection, self._now)
 
-    def _route(self, name: str, model: str) -> Route:
-        """Make the route of a configured name or pattern for a model: the same, or what a fallback writes."""
+    def _view(self, protocol: Protocol, *, translates: bool) -> dict[str, Route]:
+        """Return the routes as a client of one protocol sees them."""
+        members = {
+            name: tuple(
+                member
+                for member in settings.pool
+                if self._config.upstreams[member.upstream].protocol is protocol or (translates and settings.translate)
+            )
+            for name, settings in self._config.models.items()
+        }
+        if all(members[name] == settings.pool for name, settings in self._config.models.items()):
+            return self._routes
+        routes = {name: self._route(name, name, serving) for name, serving in members.items() if serving}
+        for name, route in routes.items():
+            route.chain = tuple(self._chain(name, name, set(), routes))
+        return routes
+
+    def _pin(self, upstream: str) -> Route:
+        """Make the route of a family of paths whose state lives at one upstream."""
+        defaults, settings = self._config.defaults, Model(pool=(Member(upstream=upstream),))
+        pool = Pool(
+            PINNED,
+            self._targets(settings.pool[0], settings, PINNED),
+            defaults.choose,
+            RetryBudget(defaults.retry),
+            last_resort_at=NEVER,
+        )
+        return Route(PINNED, pool, Count(defaults.default_output_tokens), Correction())
+
+    def _route(self, name: str, model: str, members: tuple[Member, ...] | None = None) -> Route:
+        """Make the route of a configured name or pattern for a model: the same, or what a fallback writes.
+
+        With `members`, only these of its pool are in it.
+        """
         defaults, settings = self._config.defaults, self._config.models[name]
         before = self._routes.get(name) or self._previous_routes.get(name)
+        members = settings.pool if members is None else members
         pool = Pool(
             name,
-            [target for member in settings.pool for target in self._targets(member, settings, model)],
+            [target for member in members for target in self._targets(member, settings, model)],
             settings.choose or defaults.choose,
             before.pool.retry if before else RetryBudget(defaults.retry),
             last_resort_at=before.pool.last_resort_at if before else NEVER,
         )
         output = settings.default_output_tokens or defaults.default_output_tokens
-        return Route(name, pool, Count(output), before.correction if before else Correction())
+        route = Route(name, pool, Count(output), before.correction if before else Correction())
+        route.members = members
+        route.prices = PriceList(settings.price) if settings.price is not None else None
+        route.translation = settings.translation
+        return route
 
     def _targets(self, member: Member, settings: Model, model: str) -> Iterator[Target]:
         upstream = self._upstreams[member.upstream]
@@ -152,19 +232,18 @@ class _Builder:
                 cooldown=self._cooldowns[member.upstream].setdefault(key, upstream.cooldowns.get(key) or Cooldown()),
             )
 
-    def _chain(self, name: str, model: str, seen: set[str]) -> Iterator[Route]:
+    def _chain(self, name: str, model: str, seen: set[str], routes: Mapping[str, Route]) -> Iterator[Route]:
         """Walk a route and its fallbacks depth first; a fallback may be a name that only a pattern serves."""
         seen.add(model)
-        if model == name:
-            yield self._routes[name]
-        else:
-            yield self._route(name, model)
+        route = routes.get(name)
+        if route is not None:  # else none of its members can serve this client
+            yield route if model == name else self._route(name, model, route.members)
         for fallback in self._config.models[name].fallback:
             serving = self._patterns.find(fallback)
             if serving is None:
                 raise KeyError(f"no model serves the fallback {fallback!r} of {name!r}")
             if fallback not in seen:
-                yield from self._chain(serving, fallback, seen)
+                yield from self._chain(serving, fallback, seen, routes)
 
 
 def _merge(defaults: Timeouts, *overrides: TimeoutOverrides) -> Timeouts:

@@ -6,7 +6,8 @@ may be in debt: the reservation at admission is a guess, the true usage is settl
 low delays the next request instead of cutting an answer (RELIABILITY 5.1, 5.2). aiolimiter has no refunds and no answer
 that does not wait (RELIABILITY 5.4).
 
-An exchange calls `refusal`, then `take` with nothing in between, then `settle` exactly once.
+An exchange calls `refusal`, then `take` with nothing in between, then `settle` exactly once. One that goes on for long,
+a WebSocket, besides calls `charge` as usage is reported, and `refusal_of_more` before what is a request on its own.
 """
 
 from __future__ import annotations
@@ -218,6 +219,26 @@ class Limiter:
         self.reserved -= reserved
         if used is not None and self.tokens is not None:
             self.tokens.settle(now, reserved, used)
+
+    def charge(self, now: float, tokens: int) -> None:
+        """Charge tokens that nobody reserved, used in an exchange that goes on."""
+        if self.tokens is not None:
+            self.tokens.settle(now, 0, tokens)
+
+    def overdrawn(self, now: float) -> Refusal | None:
+        """Return the refusal of whoever has used more tokens than there were; None if nobody has."""
+        bucket = self.tokens
+        wait = 0.0 if bucket is None else bucket.wait(now, 0)
+        return Refusal("tokens", wait, False, bucket.capacity, 0) if bucket is not None and wait else None
+
+    def refusal_of_more(self, now: float) -> Refusal | None:
+        """Count one more request in a slot that is held already; return the limit that refuses it, if one does."""
+        if self.requests is not None and (wait := self.requests.wait(now)):
+            return Refusal("requests", wait, False, self.requests.per_minute, 1)
+        refusal = self.overdrawn(now)
+        if refusal is None and self.requests is not None:
+            self.requests.take(now)
+        return refusal
 
     def reconfigure(self, limits: Limits, now: float) -> None:
         """Change the limits at once. What is in flight stays counted, and the same share of a rate stays used.

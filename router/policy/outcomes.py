@@ -57,6 +57,8 @@ class Cause(StrEnum):
     """Cut after the response head, before or after content."""
     PACE = "paced_out"
     """Its turn under the upstream's pace would have come too late; nothing was sent."""
+    UNTRANSLATABLE = "untranslatable"
+    """The request holds what this member's protocol cannot say; nothing was sent."""
     CLIENT_GONE = "client_gone"
 
 
@@ -111,6 +113,7 @@ _TABLE = (
     Verdict(Cause.CONNECT, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
     Verdict(Cause.TLS, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
     Verdict(Cause.CONNECT_TIMEOUT, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
+    Verdict(Cause.UNTRANSLATABLE, True, _NO, Kind.UNSUPPORTED_PARAMETER, answered=False),
     Verdict(Cause.PACE, True, _NO, Kind.UPSTREAM_RATE_LIMITED, answered=False),
     # A connection, but no response worth the name.
     Verdict(Cause.STALE, True, _NO, Kind.UPSTREAM_CONNECTION, answered=False, free_retry=True),
@@ -150,6 +153,9 @@ MODEL_UNPROMISED = replace(
 
 Another member may still have it. Nobody is to blame, or three wrong names from one client would cool a whole pattern.
 """
+
+ID_ELSEWHERE = replace(VERDICTS[Cause.REQUEST], failover=True)
+"""The upstream does not have what the request builds upon: whoever has it is another (PROTOCOL 2.2)."""
 
 _QUOTA_WORDS = ("insufficient_quota", "billing", "credit", "spend_limit", "usage_limit_exceeded")
 """In `code` or `type` (PROTOCOL 11, OpenAI and Anthropic)."""

@@ -27,13 +27,15 @@ WAIT_S_MAX = 60.0
 class Pool:
     """Who may serve a model, and who of them takes the next request."""
 
-    __slots__ = ("_last_resort_at", "name", "retry", "targets", "tiers", "upstreams")
+    __slots__ = ("_all", "_last_resort_at", "name", "retry", "targets", "tiers", "upstreams")
 
     def __init__(
         self, name: str, targets: Iterable[Target], choose: Choose, retry: RetryBudget, *, last_resort_at: float = NEVER
     ) -> None:
         self.name = name
-        self.targets = tuple(target for target in targets if target.weight > 0)
+        everybody = tuple(targets)
+        self._all = everybody
+        self.targets = tuple(target for target in everybody if target.weight > 0)
         """Those that may be sent something; weight 0 drains."""
         ranks = sorted({target.tier for target in self.targets})
         self.tiers = tuple(
@@ -76,6 +78,13 @@ class Pool:
         for tier in self.tiers:
             target = tier.pick(now, tokens, tried, avoid, rng)
             if target is not None:
+                return target
+        return None
+
+    def at(self, upstream: str, credential: int | None = None) -> Target | None:
+        """Return the target at one upstream, drained or not, with one of its credentials if that matters."""
+        for target in self._all:
+            if target.upstream.name == upstream and credential in (None, target.credential):
                 return target
         return None
 

@@ -1,15 +1,20 @@
-"""Content codings of upstreams that compress although they were asked not to (PROTOCOL 5.6).
+"""Content codings: gzip requests, and upstreams that compress although they were asked not to (PROTOCOL 3.4, 5.6).
 
-Their bytes pass as they came; this reads them on the side. Only an event stream is sent on decoded, since events can be
-neither counted, hidden nor cut inside compressed bytes.
+A request is read, and sent on, decoded. The bytes of an answer pass as they came; this reads them on the side. Only an
+event stream is sent on decoded, since events can be neither counted, hidden nor cut inside compressed bytes.
 """
 
 from __future__ import annotations
 
 import zlib
 
+from router.errors import Kind, RequestError
+
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 """Of `zlib.decompressobj`: look at the first bytes for which of the two it is. HTTP's `deflate` is zlib's format."""
+
+GZIP = 16 + zlib.MAX_WBITS
+"""Of `zlib.decompressobj`: gzip and nothing else."""
 
 DECODED_MAX = 4 * 1024 * 1024
 """Bytes one read of a compressed stream may become: events are small, and a bomb must not stand in everybody's way."""
@@ -27,6 +32,24 @@ def decoded(body: bytes, coding: bytes, limit: int) -> bytes | None:
     except zlib.error:
         return None
     return text if decoder.eof and not decoder.unused_data else None
+
+
+def inflated(body: bytes, limit: int) -> bytes:
+    """Return a client's gzip body decoded.
+
+    Raises:
+        RequestError: CONTENT_ENCODING if it is not gzip or ends early, TOO_LARGE_DECODED beyond `limit` bytes.
+    """
+    decoder = zlib.decompressobj(GZIP)
+    try:
+        text = decoder.decompress(body, limit + 1)
+    except zlib.error:
+        raise RequestError(Kind.CONTENT_ENCODING, "The request body is not the gzip that its head says.") from None
+    if len(text) > limit:
+        raise RequestError(Kind.TOO_LARGE_DECODED, f"The request body is larger than {limit} bytes when it is decoded.")
+    if not decoder.eof or decoder.unused_data:
+        raise RequestError(Kind.CONTENT_ENCODING, "The request body is not the gzip that its head says.")
+    return text
 
 
 class StreamDecoder:

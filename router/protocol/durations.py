@@ -162,6 +162,30 @@ def rate_limit_headers(  # noqa: PLR0917 - the fields of a limiter's snapshot, i
     return lines
 
 
+def anthropic_limit_headers(  # noqa: PLR0917 - as above
+    limit_requests: int | None,
+    remaining_requests: int | None,
+    reset_requests_s: float | None,
+    limit_tokens: int | None,
+    remaining_tokens: int | None,
+    reset_tokens_s: float | None,
+    at: float,
+) -> bytes:
+    """Return the same in Anthropic's names (PROTOCOL 8): a reset is a moment. `at` is the time, seconds since 1970."""
+    lines = []
+    for name, limit, remaining, reset_s in (
+        ("requests", limit_requests, remaining_requests, reset_requests_s),
+        ("tokens", limit_tokens, remaining_tokens, reset_tokens_s),
+    ):
+        if limit is not None:
+            reset_at = datetime.fromtimestamp(ceil(at + min(reset_s or 0.0, SHOWN_S_MAX)), UTC)
+            moment = reset_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            prefix = f"anthropic-ratelimit-{name}"
+            left = max(0, remaining or 0)
+            lines.append(f"{prefix}-limit: {limit}\r\n{prefix}-remaining: {left}\r\n{prefix}-reset: {moment}\r\n")
+    return "".join(lines).encode("ascii")
+
+
 def _limit_lines(dimension: bytes) -> bytes:
     names = (b"limit-%b: %%d", b"remaining-%b: %%d", b"reset-%b: %%b")
     return b"".join(b"x-ratelimit-" + name % dimension + b"\r\n" for name in names)

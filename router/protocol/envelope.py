@@ -19,7 +19,7 @@ from router.protocol import durations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from router.protocol.openai import ErrorFacts
+    from router.protocol.facts import ErrorFacts
 
 UPSTREAM_BYTES_MAX = 8 * 1024
 """Of an upstream's body so much is quoted under `error.upstream` (PROTOCOL 7.3)."""
@@ -36,6 +36,8 @@ class Dialect(StrEnum):
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+    RESPONSES = "responses"
+    """OpenAI's, but an error in a stream is an event of its own shape."""
 
 
 def render(
@@ -71,11 +73,37 @@ def render(
 
 
 def event(
-    problem: Problem, request_id: str, dialect: Dialect = Dialect.OPENAI, style: CodeStyle = CodeStyle.NUMBER
+    problem: Problem,
+    request_id: str,
+    dialect: Dialect = Dialect.OPENAI,
+    style: CodeStyle = CodeStyle.NUMBER,
+    *,
+    after: bytes = b"",
 ) -> bytes:
-    """Return the event that ends a failed stream after the commit (PROTOCOL 7.4); no terminal marker may follow it."""
+    """Return the event that ends a failed stream after the commit (PROTOCOL 7.4); no terminal marker may follow it.
+
+    `after` is the event before it: where events are numbered, this one takes the next number.
+    """
+    if dialect is Dialect.RESPONSES:
+        return numbered_error(problem.kind.value, f"{problem.message} (request id: {request_id})", after)
     name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
     return name + b"data: " + render(problem, request_id, dialect, style) + b"\n\n"
+
+
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*([0-9]{1,15})')
+
+
+def numbered_error(code: str, message: str, after: bytes) -> bytes:
+    """Return the error event of the Responses dialect, its fields flat (PROTOCOL 2.2, 7.4)."""
+    numbers = _NUMBER.findall(after)
+    body = {
+        "type": "error",
+        "code": code,
+        "message": message,
+        "param": None,
+        "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
+    }
+    return b"event: error\ndata: " + _json(body) + b"\n\n"
 
 
 def headers(problem: Problem, request_id: str, dialect: Dialect = Dialect.OPENAI, *, allow: str = "POST") -> bytes:
@@ -110,14 +138,17 @@ _PASSING = frozenset({400, 404, 408, 409, 413, 415, 422})
 _CONTENT_POLICY = re.compile("content.?(policy|filter)|moderation|flagged|safety", re.IGNORECASE)
 
 
-def passes(status: int, facts: ErrorFacts) -> bool:
+def passes(status: int, facts: ErrorFacts, dialect: Dialect = Dialect.OPENAI, *, exposed: bool = False) -> bool:
     """Say whether an upstream's error goes to the client unchanged, status and body (PROTOCOL 7.3).
 
     Its shape must be one that every client reads, and its text one that cannot name the operator's account: 401, 402
-    and 429 never pass, 403 only if it speaks of content, 404 not if it denies a model that our table promised.
+    and 429 never pass, 403 only if it speaks of content, 404 not if it denies a model that our table promised. Where
+    the operator has `exposed` an upstream's errors, only the shape counts.
     """
-    if not facts.conforming:
+    if not facts.conforming or (dialect is Dialect.ANTHROPIC and not facts.anthropic):
         return False
+    if exposed:
+        return True
     if status == 403:
         return any(map(_CONTENT_POLICY.search, (facts.code, facts.type, facts.message)))
     if status == 404:
@@ -136,6 +167,7 @@ def wrap_upstream(
     request_id: str,
     style: CodeStyle = CodeStyle.NUMBER,
     *,
+    dialect: Dialect = Dialect.OPENAI,
     secrets: Iterable[str] = (),
 ) -> bytes:
     """Return our envelope around an upstream's error that no client could read as it came (PROTOCOL 7.3).
@@ -148,6 +180,8 @@ def wrap_upstream(
     message = mask(facts.message, secrets)
     fault = "invalid_request" if status < 500 else "bad_gateway"
     openai_fault = "invalid_request_error" if status < 500 else "server_error"
+    if dialect is Dialect.ANTHROPIC:
+        return _wrapped_for_anthropic(status, message, request_id, quoted.decode("utf-8", "ignore"))
     error = {
         "message": f"{message} (request id: {request_id})" if request_id else message,
         "type": _TYPES.get(status, fault) if style is CodeStyle.NUMBER else openai_fault,
@@ -159,6 +193,23 @@ def wrap_upstream(
     return _json({"error": error, "request_id": request_id})
 
 
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error",
+    404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error",
+    529: "overloaded_error",
+}  # fmt: skip
+
+
+def _wrapped_for_anthropic(status: int, message: str, request_id: str, quoted: str) -> bytes:
+    error = {
+        "type": _ANTHROPIC_TYPES.get(status, _INVALID if status < 500 else "api_error"),
+        "message": f"{message} (request id: {request_id})" if request_id else message,
+        "details": {"error_code": Kind.UPSTREAM_ERROR.value, "upstream": quoted},
+    }
+    return _json({"type": "error", "error": error, "request_id": request_id})
+
+
+_INVALID = "invalid_request_error"
 _TOKEN = re.compile(
     r"\bsk-[\w*.\-]*[\w*]"  # OpenAI, Anthropic, OpenRouter, DeepSeek; also half masked: sk-ab***yz
     r"|\b(?:gsk_|xai-|hf_|AIza|proj_)[\w\-]{8,}"  # Groq, xAI, Hugging Face, Google, a project

@@ -1,6 +1,6 @@
-"""What the router reads of a chat request's body, and the only two changes it makes to it (PROTOCOL 3.4, 5.3).
+"""What the router reads of a JSON request's body, and the only changes it makes to it (PROTOCOL 3.4, 5.3).
 
-A body is never written anew, because reading and writing JSON is not the identity. `read_chat` finds the places that
+A body is never written anew, because reading and writing JSON is not the identity. `read_ask` finds the places that
 may change, `compose` cuts the body there. Places are exact by construction, not found by a search that content could
 mislead: msgspec validates the body and hands out its top-level members in order, each with its raw value; between two
 values there is only punctuation, white space and one key.
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from router.errors import Kind, RequestError
+from router.protocol.asks import N_MAX, Ask, Splice
+from router.protocol.multipart import spliced_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MODEL_CHARS_MAX = 512
 """The longest model name; a name is looked up, logged and sent on, so it must not be a document."""
@@ -28,9 +30,6 @@ MEMBERS_MAX = 10_000
 
 TOKENS_MAX = 1_000_000_000
 """What larger token limits count as, so that sums of them stay small integers."""
-
-CHOICES_MAX = 128
-"""The largest `n` that is believed; OpenAI allows 128."""
 
 _COUNTED_FROM = 5 * MEMBERS_MAX
 """Smaller bodies cannot exceed `MEMBERS_MAX`: a member takes at least the five bytes `"":1,`."""
@@ -60,10 +59,10 @@ _INSERT = b'"stream_options":' + _ASK + b","
 _ASKED = frozenset((_ASK, b'{"include_usage": true}', b'{ "include_usage": true }'))
 """What clients that ask for usage themselves write; other spellings are read."""
 
-_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*:[ \t\n\r]*')
+KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*:[ \t\n\r]*')
 """What stands before a value: the punctuation, its key and the colon. Possessive, so that no key can make it slow."""
 
-_MEDIA_FROM = 16_384
+MEDIA_FROM = 16_384
 """Smaller bodies hold no picture worth looking for."""
 
 _MEDIA = b";base64,"
@@ -71,9 +70,7 @@ _MEDIA_BYTES_MIN = 4_096
 _MEDIA_TEXT_BYTES = 3_000
 """What an inline picture or sound counts as text: about 850 tokens, a usual price of a picture."""
 
-_Splice = tuple[int, int, bytes]
-"""Start and end in the body, and the bytes that stand there instead."""
-
+Part = bytes | memoryview
 _QUOTE = ord('"')
 _MODEL_FIRST = b'{"model":"'
 """How most bodies begin."""
@@ -83,52 +80,78 @@ _TOKEN_DIGITS_MAX = 9
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class ChatRequest(msgspec.Struct, frozen=True, gc=False):
-    """What the router needs to know of one chat request, and where its body may be cut."""
+def read_ask(body: bytes, *, model_optional: bool = False, asks_usage: bool = True) -> Ask:
+    """Read the body of a request that is a JSON object: 2.4 us for 1 KB, 60 us for 1 MB with one picture.
 
-    model: str
-    """As the client wrote it, 1 to `MODEL_CHARS_MAX` characters."""
-    stream: bool
-    wants_usage: bool
-    """The client itself asked for usage on its stream: the usage chunk is shown to it."""
-    max_tokens: int | None
-    """`max_completion_tokens`, else `max_tokens`, at most `TOKENS_MAX`; None if neither is a whole number."""
-    n: int
-    """Choices asked for, 1 to `CHOICES_MAX`; 1 if it is not a number."""
-    text_bytes: int
-    """Length of the body for an estimate of its tokens: a long inline picture or sound counts as 3,000 bytes."""
-    model_at: tuple[int, int]
-    """Start and end of the value of `model` in the body, quotes included."""
-    ask_at: _Splice | None
-    """The splice that asks for usage. None if it is not a stream or the client asks itself."""
-
-
-def read_chat(body: bytes) -> ChatRequest:
-    """Read the body of a chat (or legacy completions) request: 2.4 us for 1 KB, 60 us for 1 MB with one picture.
+    Args:
+        body: The client's bytes.
+        model_optional: A body without `model` is sound.
+        asks_usage: `stream_options` means something on this route.
 
     Raises:
         RequestError: INVALID_JSON, DUPLICATE_PARAMETER, MISSING_PARAMETER or INVALID_TYPE.
     """
     if not body.isascii():
         _check_utf8(body)  # msgspec does not look at the encoding of strings that it skips
-    text, cuts = (body, []) if len(body) < _MEDIA_FROM else _without_media(body)
-    members, values = _read_object(text, _GUARDED, _USUAL)
+    text, cuts = (body, []) if len(body) < MEDIA_FROM else without_media(body)
+    members, values = read_object(text, _GUARDED, _USUAL)
+    model_at = _model_at(text, members, values, optional=model_optional)
+    model, stream, max_tokens, n = _usual_facts(values) or _facts(text, values, model_at)
+    wants_usage, ask_at = _read_stream_options(text, members, values) if stream and asks_usage else (False, None)
+    if cuts:
+        if model_at is not None:
+            length = model_at[1] - model_at[0]
+            model_at = (placed(model_at[0], cuts), placed(model_at[1], cuts))
+            if model_at[1] - model_at[0] != length:
+                _refuse_model()  # what was left out was a part of the name
+        ask_at = (placed(ask_at[0], cuts), placed(ask_at[1], cuts), ask_at[2]) if ask_at is not None else None
+    size = len(text) + len(cuts) * _MEDIA_TEXT_BYTES
+    ask = Ask(model, stream, wants_usage, max_tokens, n, size, model_at, ask_at)
+    if asks_usage:
+        return ask
+    if cuts and "voice" in values:  # text to be spoken is counted whole, whatever it looks like
+        _, values = read_object(body, _GUARDED, _USUAL)
+    return _with_particulars(ask, text, values)
+
+
+def _model_at(text: bytes, members: Members, values: Values, *, optional: bool) -> tuple[int, int] | None:
     if "model" not in values:
+        if optional:
+            return None
         raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
     if text.startswith(_MODEL_FIRST):
-        model_at = (len(_MODEL_FIRST) - 1, len(_MODEL_FIRST) - 1 + len(values["model"]))
-    else:
-        model_at = _span(text, members, "model")
-    model, stream, max_tokens, n = _usual_facts(values) or _facts(text, values, model_at)
-    wants_usage, ask_at = _read_stream_options(text, members, values) if stream else (False, None)
-    if cuts:
-        length = model_at[1] - model_at[0]
-        model_at = (_placed(model_at[0], cuts), _placed(model_at[1], cuts))
-        if model_at[1] - model_at[0] != length:
-            _refuse_model()  # what was left out was a part of the name
-        ask_at = (_placed(ask_at[0], cuts), _placed(ask_at[1], cuts), ask_at[2]) if ask_at is not None else None
-    size = len(text) + len(cuts) * _MEDIA_TEXT_BYTES
-    return ChatRequest(model, stream, wants_usage, max_tokens, n, size, model_at, ask_at)
+        return (len(_MODEL_FIRST) - 1, len(_MODEL_FIRST) - 1 + len(values["model"]))
+    return _span(text, members, "model")
+
+
+def _with_particulars(ask: Ask, text: bytes, values: Values) -> Ask:
+    """Add what only some routes have: no model, the id of an earlier answer, text to be spoken."""
+    named = _text_of(values, "previous_response_id")
+    if not named and "conversation" in values:
+        named = _identity(values["conversation"])
+    spoken = len(_text_of(values, "input")) if "voice" in values else 0
+    if ask.model_at is not None and not named and not spoken:
+        return ask
+    return msgspec.structs.replace(
+        ask, named_id=named, characters=spoken, begins_at=text.index(b"{") + 1, is_empty=not values
+    )
+
+
+def _text_of(values: Values, name: str) -> str:
+    """Return a member that is a string, empty if it is none: judging it is the upstream's business."""
+    try:
+        return _STRING.decode(values[name]) if name in values else ""
+    except msgspec.DecodeError:
+        return ""
+
+
+def _identity(raw: msgspec.Raw) -> str:
+    """Return an id that is written as a string, or as an object that holds it (PROTOCOL 2.2)."""
+    try:
+        value = _IDENTITY.decode(raw)
+    except msgspec.DecodeError:
+        return ""
+    return value if isinstance(value, str) else value.id
 
 
 _Facts = tuple[str, bool, int | None, int]
@@ -138,16 +161,16 @@ _Facts = tuple[str, bool, int | None, int]
 _BOOLEANS = {b"true": True, b"false": False, b"null": False}
 
 
-def _usual_facts(values: _Values) -> _Facts | None:
+def _usual_facts(values: Values) -> _Facts | None:
     """Read the facts as they are usually written; None if one of them is not. 0.7 us, against 1.8 for a closer look."""
-    model = bytes(values["model"])
+    model = bytes(values.get("model", b""))
     if not 2 < len(model) <= MODEL_CHARS_MAX or model[0] != _QUOTE or b"\\" in model or "n" in values:
         return None
     stream = _BOOLEANS.get(bytes(values.get("stream", b"false")))
     if stream is None:
         return None
     tokens = None
-    raw = values.get("max_completion_tokens", values.get("max_tokens"))
+    raw = values.get("max_completion_tokens", values.get("max_tokens", values.get("max_output_tokens")))
     if raw is not None:
         digits = bytes(raw)
         if not digits.isdigit() or len(digits) > _TOKEN_DIGITS_MAX:
@@ -156,36 +179,38 @@ def _usual_facts(values: _Values) -> _Facts | None:
     return model[1:-1].decode(), stream, tokens, 1
 
 
-def _facts(text: bytes, values: _Values, model_at: tuple[int, int]) -> _Facts:
+def _facts(text: bytes, values: Values, model_at: tuple[int, int] | None) -> _Facts:
     """Read the facts one by one.
 
     Raises:
         RequestError: INVALID_TYPE, with the member.
     """
     n = _read_number(values["n"]) or 1 if "n" in values else 1
-    model = _read_model(text, model_at)
-    return model, _read_boolean(values, "stream"), _read_max_tokens(values), min(n, CHOICES_MAX)
+    model = _read_model(text, model_at) if model_at is not None else ""
+    return model, _read_boolean(values, "stream"), _read_max_tokens(values), min(n, N_MAX)
 
 
-def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: bool) -> list[bytes | memoryview]:
+def compose(ask: Ask, body: bytes, model: str, *, ask_usage: bool, edits: Sequence[Splice] = ()) -> list[Part]:
     """Return the parts of the body to send: `model` replaced, and usage asked for if it has to be.
 
     Args:
-        request: What `read_chat` found in this very body.
+        ask: What `read_ask` found in this very body.
         body: The client's bytes. Large ones are not copied: the parts are views of it.
-        model: The model's name at the upstream; None or the client's own name changes nothing.
+        model: The model's name at the upstream; the client's own name changes nothing.
         ask_usage: Whether the upstream may be asked for usage on streams.
+        edits: What else has to be changed (`edits.edits`).
     """
-    splices: list[_Splice] = []
-    if model is not None and model != request.model:
-        splices.append((*request.model_at, msgspec.json.encode(model)))
-    if ask_usage and request.ask_at is not None:
-        splices.append(request.ask_at)
-        splices.sort()
+    splices = model_splice(ask, model)
+    if ask_usage and ask.ask_at is not None:
+        splices.append(ask.ask_at)
+    if edits:
+        splices += edits
     if not splices:
         return [body]
+    if len(splices) > 1:
+        splices.sort()
     source = body if len(body) < _VIEWED_FROM else memoryview(body)
-    parts: list[bytes | memoryview] = []
+    parts: list[Part] = []
     done = 0
     for start, end, new in splices:
         parts += (source[done:start], new)
@@ -194,11 +219,37 @@ def compose(request: ChatRequest, body: bytes, model: str | None, ask_usage: boo
     return parts
 
 
+def model_splice(ask: Ask, model: str) -> list[Splice]:
+    """Return what writes the model's name into the body, if it is not there already.
+
+    A body that named no model gets the name after its opening brace, or a form a part of its own before the others.
+
+    Raises:
+        RequestError: INVALID_MULTIPART: the name would end a part of this form.
+    """
+    if not model or (ask.model_at is not None and model == ask.model):
+        return []
+    if not ask.boundary and ask.model_at is not None:
+        return [(*ask.model_at, msgspec.json.encode(model))]
+    if ask.boundary:
+        try:
+            value = spliced_value(model, ask.boundary)
+        except ValueError:
+            message = "The form's boundary occurs in the model's name; choose a longer boundary."
+            raise RequestError(Kind.INVALID_MULTIPART, message, param="model") from None
+        if ask.model_at is not None:
+            return [(*ask.model_at, value)]
+        part = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n' % (ask.boundary, value)
+        return [(ask.begins_at, ask.begins_at, part)]
+    value = msgspec.json.encode(model)
+    return [(ask.begins_at, ask.begins_at, b'"model":' + value + (b"" if ask.is_empty else b","))]
+
+
 _Cut = tuple[int, int]
 """Where something was left out of a text, in what is left, and how many bytes."""
 
 
-def _without_media(body: bytes) -> tuple[bytes, list[_Cut]]:
+def without_media(body: bytes) -> tuple[bytes, list[_Cut]]:
     """Return a body without its long inline pictures and sounds, and where they were.
 
     What stands between `;base64,` and the next quote, without a backslash, is the rest of one string, whatever it is:
@@ -226,7 +277,7 @@ def _without_media(body: bytes) -> tuple[bytes, list[_Cut]]:
     return b"".join(parts), cuts
 
 
-def _placed(at: int, cuts: list[_Cut]) -> int:
+def placed(at: int, cuts: list[_Cut]) -> int:
     """Return where a place in the shortened body is in the whole one."""
     return at + sum(length for place, length in cuts if place <= at)
 
@@ -239,22 +290,27 @@ class _Name(str):
     __eq__ = object.__eq__
 
 
-_Values = dict[str, msgspec.Raw]
+Values = dict[str, msgspec.Raw]
 """The values of an object by name, the last of duplicates; without the white space around them."""
 
-_Members = _Values | dict[_Name, msgspec.Raw]
+Members = Values | dict[_Name, msgspec.Raw]
 """Every member of an object in the order they were written, duplicates included."""
 
-_VALUES = msgspec.json.Decoder(_Values)
+_VALUES = msgspec.json.Decoder(Values)
 _MEMBERS = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=str.__new__)
 _STRING = msgspec.json.Decoder(str)
 _BOOLEAN = msgspec.json.Decoder(bool | None)
 _NUMBER = msgspec.json.Decoder(int | float | None)
 
 
-def _read_object(
-    body: bytes, guarded: frozenset[str], usual: frozenset[str], path: str = ""
-) -> tuple[_Members, _Values]:
+class _Identified(msgspec.Struct, gc=False):
+    id: str = ""
+
+
+_IDENTITY = msgspec.json.Decoder(str | _Identified)
+
+
+def read_object(body: bytes, guarded: frozenset[str], usual: frozenset[str], path: str = "") -> tuple[Members, Values]:
     """Validate a JSON object strictly and return its members, none of the guarded ones written twice.
 
     Raises:
@@ -275,7 +331,7 @@ def _read_object(
     return members, values
 
 
-def _decode(body: bytes) -> tuple[_Members, _Values]:
+def _decode(body: bytes) -> tuple[Members, Values]:
     """Return members and values. What SDKs write takes 1.4 us for 1 KB, other spacing 4 us."""
     if len(body) >= _COUNTED_FROM:
         members = _decode_counted(body)
@@ -300,7 +356,7 @@ def _decode_counted(body: bytes) -> dict[_Name, msgspec.Raw]:
     return msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=name).decode(body)
 
 
-def _decode_surrogates(body: bytes, fault: str) -> tuple[_Members, _Values]:
+def _decode_surrogates(body: bytes, fault: str) -> tuple[Members, Values]:
     """Decode a body that msgspec refuses for an escaped lone surrogate, valid JSON that occurs where text was cut.
 
     Only names and places are read from here, so surrogates are read as escapes of the same length from the private use
@@ -344,11 +400,11 @@ def _refuse_variants(names: Iterable[str], guarded: frozenset[str], path: str) -
             seen.add(name)
 
 
-def _span(body: bytes, members: _Members, wanted: str) -> tuple[int, int]:
+def _span(body: bytes, members: Members, wanted: str) -> tuple[int, int]:
     """Return start and end of the value of a member that exists. Stepping over the values before it costs nothing."""
     at = 0
     for name, raw in members.items():
-        key = _KEY.match(body, at)
+        key = KEY.match(body, at)
         assert key is not None, "a key stands before every value"
         start = key.end()
         at = start + len(raw)
@@ -375,7 +431,7 @@ def _refuse_model() -> NoReturn:
     raise RequestError(Kind.INVALID_TYPE, message, param="model")
 
 
-def _read_boolean(values: _Values, name: str, path: str = "") -> bool:
+def _read_boolean(values: Values, name: str, path: str = "") -> bool:
     """Return a member that may be true, false, null or absent; the last three mean the same."""
     if name not in values:
         return False
@@ -386,8 +442,8 @@ def _read_boolean(values: _Values, name: str, path: str = "") -> bool:
         raise RequestError(Kind.INVALID_TYPE, message, param=path + name) from None
 
 
-def _read_max_tokens(values: _Values) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
+def _read_max_tokens(values: Values) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         if name in values:
             tokens = _read_number(values[name])
             if tokens is not None:
@@ -404,7 +460,7 @@ def _read_number(raw: msgspec.Raw) -> int | None:
     return None if number is None or number < 0 or number % 1 else int(number)
 
 
-def _read_stream_options(body: bytes, members: _Members, values: _Values) -> tuple[bool, _Splice | None]:
+def _read_stream_options(body: bytes, members: Members, values: Values) -> tuple[bool, Splice | None]:
     """Return whether the client asks for usage itself, and if not, the splice that does (the table of PROTOCOL 5.3)."""
     raw = values.get("stream_options")
     if raw is None:
@@ -418,7 +474,7 @@ def _read_stream_options(body: bytes, members: _Members, values: _Values) -> tup
         return False, (start, end, _ASK)
     if not options.startswith(b"{"):
         raise RequestError(Kind.INVALID_TYPE, "'stream_options' must be an object.", param="stream_options")
-    inner, inner_values = _read_object(options, _GUARDED_OPTIONS, _USUAL_OPTIONS, "stream_options.")
+    inner, inner_values = read_object(options, _GUARDED_OPTIONS, _USUAL_OPTIONS, "stream_options.")
     # Some upstreams take 1 or "yes" for true, others do not, and nobody could say whether to hide the chunk: refused.
     if _read_boolean(inner_values, "include_usage", "stream_options."):
         return True, None

@@ -9,11 +9,12 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from router.events import NEVER
-from router.policy.outcomes import VERDICTS, Cause, implied_status, of_error_body, of_status
-from router.protocol import http, openai
+from router.policy.outcomes import ID_ELSEWHERE, VERDICTS, Cause, implied_status, of_error_body, of_status
+from router.protocol import http
 from router.protocol.coding import DECODED_MAX, KNOWN, decoded
 from router.protocol.durations import retry_after
-from router.protocol.usage import of_openai
+from router.protocol.facts import BodyFacts
+from router.protocol.upstream_errors import read_error
 from router.relay.attempt import Failure
 from router.relay.stream import StreamAnswer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from router.protocol.http import Answered
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
+    from router.relay.translation import Translation
     from router.relay.upstream import UpstreamConnection
 
 HELD_MAX = 1024 * 1024
@@ -32,6 +34,9 @@ METERED_MAX = 64 * 1024 * 1024
 
 BYTES_PER_TOKEN = 4
 """Of an answer without usage; only limits are charged by it, and it is never shown as a count."""
+
+NOT_HERE = frozenset(("previous_response_not_found", "conversation_not_found"))
+"""What an upstream says of an id that another one gave out (PROTOCOL 2.2)."""
 
 ERROR_MAX = 64 * 1024
 """Bytes of an upstream's error answer that are read."""
@@ -71,37 +76,66 @@ class Answer(Protocol):
 
 def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) -> Answer | Failure:
     """Decide by the answer's head what kind it is (PROTOCOL rule 4: by its content type, not by the request's flag)."""
-    status, said = connection.status, connection.said
+    status, said, endpoint = connection.status, connection.said, attempt.endpoint
     assert said is not None
     if not 200 <= status < 600:
         return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
-    if status != 200:
-        verdict = of_status(status, "", "", "")
-        if verdict is None:  # a 2xx that no chat answer has
-            return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
+    if status >= 300:
         return ErrorAnswer(exchange, attempt, said)
+    if status != 200 and not endpoint.binary:  # no answer of this endpoint has it
+        return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
     if said.content_type.startswith(b"text/event-stream"):
         if said.content_encoding and said.content_encoding not in KNOWN:
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return StreamAnswer(exchange, attempt, said)
-    assert exchange.chat is not None
-    return WholeAnswer(exchange, attempt, said, wanted_stream=exchange.chat.stream)
+    if endpoint.binary and not said.content_type.startswith(b"application/json"):
+        return OpaqueAnswer(exchange, attempt, said, status)
+    assert exchange.ask is not None
+    return WholeAnswer(exchange, attempt, said, status, wanted_stream=exchange.ask.stream and endpoint.strict)
 
 
-class WholeAnswer:
-    """A JSON body: held until it is complete and makes sense, so that anything else can still go elsewhere."""
+class _NoStream:
+    """What every answer that is no event stream says of itself."""
 
     streams = False
     framed_bytes = 0
     framed_at = 0.0
     max_gap_s = NEVER
     _size: int = 0
+
+    def ended_without_saying(self) -> bool:
+        """A body without its end is no body."""
+        return False
+
+    def usage(self) -> Usage | None:
+        """Nothing, before the end."""
+        return None
+
+    def output_estimate(self) -> int:
+        """By the length so far."""
+        return self._size // BYTES_PER_TOKEN
+
+    def has_failed(self) -> bool:
+        """It is no stream."""
+        return False
+
+    def takes_events(self) -> bool:
+        """It is no stream."""
+        return False
+
+
+class WholeAnswer(_NoStream):
+    """A JSON body: held until it is complete and makes sense, so that anything else can still go elsewhere."""
+
     _flowing: bool = False
 
-    def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered, *, wanted_stream: bool) -> None:
+    def __init__(
+        self, exchange: Exchange, attempt: Attempt, said: Answered, status: int, *, wanted_stream: bool
+    ) -> None:
         self._exchange = exchange
         self._attempt = attempt
         self._said = said
+        self._status = status
         self._wanted_stream = wanted_stream
         self._pieces: list[bytes] = []
         self.read_at = exchange.started
@@ -114,7 +148,7 @@ class WholeAnswer:
         connection.body.clear()
         if connection.complete:
             self._end()
-        elif self._size > HELD_MAX and not self._flowing:
+        elif self._size > HELD_MAX and not self._flowing and self._attempt.translation is None:
             if self._wanted_stream:
                 self._exchange.failed(Failure(verdict=VERDICTS[Cause.WRONG_TYPE], status=200))
             else:
@@ -132,35 +166,61 @@ class WholeAnswer:
     def _flow(self) -> None:
         """Too long to hold: commit and pass on what there is."""
         self._flowing = True
-        self._exchange.commit_body(self._said.passing, self._said.content_length)
+        self._exchange.commit_body(self._said.passing, self._said.content_length, self._status)
         for piece in self._pieces:
             self._exchange.reply.write(piece)
 
     def _end(self) -> None:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        facts = openai.read_body(body) if not self._said.content_encoding else self._read_coded(body)
+        if self._attempt.translation is not None:
+            self._end_translated(self._attempt.translation, body)
+            return
+        facts = self._attempt.endpoint.reading.body(body) if not self._said.content_encoding else self._read_coded(body)
         if not self._flowing:
             if facts.error is not None or not facts.is_object or self._wanted_stream:
                 self._object(facts, body)
                 return
-            self._exchange.commit_whole(self._said.lines, body)
+            if self._attempt.endpoint.keeps_id:
+                self._exchange.named(facts.id, pending=facts.pending)
+            self._exchange.commit_whole(self._said.lines, body, self._status)
         elif self._said.until_close and not facts.is_object:  # nothing else tells a cut body from a whole one
             self._exchange.failed(Failure(verdict=VERDICTS[Cause.TRUNCATED], status=200))
             return
-        self._exchange.succeeded(of_openai(facts.usage) if facts.usage else None, self.output_estimate())
+        self._exchange.succeeded(self._account(facts), self.output_estimate())
 
-    def _read_coded(self, body: bytes) -> openai.BodyFacts:
+    def _end_translated(self, translation: Translation, body: bytes) -> None:
+        """The upstream's own words are read for their usage; what the client gets is made anew from them."""
+        text = self._text(body) or b""
+        facts = translation.reading.body(text)
+        answer = translation.whole(text) if facts.error is None and not self._wanted_stream else None
+        if answer is None:
+            self._object(facts if facts.error is not None else NOTHING, body)
+            return
+        headers = [
+            line for line in self._said.passing if not line.lower().startswith((b"content-encoding:", b"content-type:"))
+        ]
+        lines = b"".join((*http.response_headers(headers), b"content-type: application/json\r\n"))
+        self._exchange.commit_whole(lines, answer, self._status)
+        usage = translation.reading.account(facts.usage) if facts.usage else None
+        self._exchange.succeeded(usage, self.output_estimate())
+
+    def _account(self, facts: BodyFacts) -> Usage | None:
+        if facts.usage:
+            return self._attempt.endpoint.reading.account(facts.usage)
+        return self._exchange.usage_by_piece(facts.images)
+
+    def _read_coded(self, body: bytes) -> BodyFacts:
         text = self._text(body)
         if text is None:  # a coding we do not know: nothing can be said against it, nothing read from it
-            return openai.BodyFacts(is_object=True, id="", usage=None, error=None)
-        return openai.read_body(text)
+            return BodyFacts(is_object=True, id="", usage=None, error=None)
+        return self._attempt.endpoint.reading.body(text)
 
     def _text(self, body: bytes) -> bytes | None:
         if not self._said.content_encoding:
             return body
         return decoded(body, self._said.content_encoding, DECODED_MAX)
 
-    def _object(self, facts: openai.BodyFacts, body: bytes) -> None:
+    def _object(self, facts: BodyFacts, body: bytes) -> None:
         """This body is no answer: the attempt has failed."""
         error = facts.error
         if error is None:
@@ -178,38 +238,49 @@ class WholeAnswer:
                 text=self._text(body) or b"",
                 credentials=self._attempt.wire.credentials,
                 facts=error,
+                foreign=self._attempt.translation is not None,
             )
         )
 
-    def ended_without_saying(self) -> bool:
-        """A body without its end is no body."""
-        return False
 
-    def usage(self) -> None:
-        """Nothing, before the end."""
-        return
+NOTHING = BodyFacts(is_object=False, id="", usage=None, error=None)
+
+
+class OpaqueAnswer(_NoStream):
+    """Sound, text, a file: relayed as it comes, from its first byte on; nothing in it is read."""
+
+    _flowing: bool = False
+
+    def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered, status: int) -> None:
+        self._exchange = exchange
+        self._said = said
+        self._status = status
+        self._attempt = attempt
+        self.read_at = exchange.started
+
+    def read(self, connection: UpstreamConnection) -> None:
+        """Pass on what has come."""
+        self.read_at = time.monotonic()
+        data = b"".join(connection.body)
+        connection.body.clear()
+        self._size += len(data)
+        if connection.complete and not self._flowing:
+            self._exchange.commit_whole(self._said.lines, data, self._status)
+        elif data:
+            if not self._flowing:
+                self._flowing = True
+                self._exchange.commit_body(self._said.passing, self._said.content_length, self._status)
+            self._exchange.reply.write(data)
+        if connection.complete:
+            self._exchange.succeeded(self._exchange.usage_by_piece(0), 0)
 
     def output_estimate(self) -> int:
-        """By the length so far."""
-        return self._size // BYTES_PER_TOKEN
-
-    def has_failed(self) -> bool:
-        """It is no stream."""
-        return False
-
-    def takes_events(self) -> bool:
-        """It is no stream."""
-        return False
+        """Bytes of sound are no tokens."""
+        return 0
 
 
-class ErrorAnswer:
+class ErrorAnswer(_NoStream):
     """An answer that is not 200: read so far as it explains itself, then handed over as a failure."""
-
-    streams = False
-    framed_bytes = 0
-    framed_at = 0.0
-    max_gap_s = NEVER
-    _size: int = 0
 
     def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered) -> None:
         self._exchange = exchange
@@ -232,9 +303,11 @@ class ErrorAnswer:
         body = text = b"".join(self._pieces)
         if self._said.content_encoding:
             text = decoded(body, self._said.content_encoding, ERROR_MAX) or b""
-        facts = openai.read_error(status, self._said.content_type.decode("latin-1"), text)
+        facts = read_error(status, self._said.content_type.decode("latin-1"), text)
         verdict = of_status(status, facts.code, facts.type, facts.message)
         assert verdict is not None
+        if self._exchange.wanders and facts.code in NOT_HERE:
+            verdict = ID_ELSEWHERE
         failure = Failure(
             verdict=verdict,
             status=status,
@@ -244,6 +317,8 @@ class ErrorAnswer:
             credentials=self._attempt.wire.credentials,
             facts=facts,
             retry_after_s=retry_after(http.pairs(self._said.passing), time.time()),
+            foreign=self._attempt.translation is not None,
+            exposed=self._attempt.wire.settings.expose_errors,
         )
         if self._refuses_usage(status, body):
             self._exchange.repeat()
@@ -259,22 +334,6 @@ class ErrorAnswer:
             and self._attempt.wire.stop_asking_usage()
         )
 
-    def ended_without_saying(self) -> bool:
-        """A body without its end is no body."""
-        return False
-
-    def usage(self) -> None:
-        """Nothing, before the end."""
-        return
-
     def output_estimate(self) -> int:
-        """By the length so far."""
+        """An error is no output."""
         return 0
-
-    def has_failed(self) -> bool:
-        """It is no stream."""
-        return False
-
-    def takes_events(self) -> bool:
-        """It is no stream."""
-        return False

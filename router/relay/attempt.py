@@ -1,4 +1,4 @@
-"""One try of an exchange at one member: what it holds, what it measured, what came of it."""
+"""One try of an exchange at one member: what it is sent to, what it sends, and how it failed if it did."""
 
 from __future__ import annotations
 
@@ -10,48 +10,64 @@ from typing import TYPE_CHECKING
 from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 from router.policy.outcomes import Cause
-from router.protocol.http import target
-from router.protocol.splice import compose
+from router.protocol.edits import edits
+from router.protocol.endpoints import Body
+from router.protocol.splice import compose, model_splice, read_ask
 from router.relay.pool import ConnectError
+from router.relay.sending import Section
 
 if TYPE_CHECKING:
+    from router.errors import Problem
     from router.policy.catalogue import Route
     from router.policy.outcomes import Verdict
     from router.policy.target import Lease, Target
+    from router.protocol.asks import Ask
+    from router.protocol.endpoints import Endpoint
+    from router.protocol.facts import ErrorFacts
     from router.protocol.http import Headers
-    from router.protocol.openai import ErrorFacts
-    from router.protocol.splice import ChatRequest
+    from router.protocol.splice import Part
     from router.relay.pool import ConnectionPool
     from router.relay.request import Received
-    from router.relay.upstream import UpstreamConnection
+    from router.relay.translation import Translation
+    from router.relay.upstream import Owner, UpstreamConnection
     from router.relay.wire import Wire
 
-PATH = b"/chat/completions"
-"""What follows the upstream's base URL."""
 
-
-@dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt under way. Times are monotonic seconds, 0 while they have not come."""
 
-    route: Route
-    """The model's, or the fallback's that it belongs to."""
-    target: Target
-    lease: Lease
-    wire: Wire
-    model: str
-    """The model's name there."""
-    began: float
+    # Class attributes are what an attempt begins with, as in `Exchange`.
+
+    translation: Translation | None = None
+    """The upstream does not speak the client's protocol."""
     paced: float = 0.0
     """Seconds it waited for the upstream's pace."""
     asks_usage: bool = False
     """We asked for usage on the client's behalf: the client must not see the answer to that."""
+    dropped: tuple[str, ...] = ()
+    """Parameters that were left out, because the upstream cannot take them."""
     connection: UpstreamConnection | None = None
     connected: float = 0.0
     """When a new connection was made for it."""
     sent: float = 0.0
     head: float = 0.0
     status: int = 0
+
+    def __init__(  # noqa: PLR0917 (once per request; keywords cost)
+        self, endpoint: Endpoint, route: Route, target: Target, lease: Lease, wire: Wire, model: str, began: float
+    ) -> None:
+        self.endpoint = endpoint
+        self.route = route
+        """The model's, or the fallback's that it belongs to."""
+        self.target = target
+        self.lease = lease
+        self.wire = wire
+        self.model = model
+        """The model's name there; empty if the request names none."""
+        self.began = began
+
+    def __repr__(self) -> str:
+        return f"<Attempt at {self.target!r}>"
 
     @property
     def pool(self) -> ConnectionPool:
@@ -86,17 +102,60 @@ class Attempt:
             self.connected = time.monotonic()
         return connection
 
-    def compose(self, request: Received, chat: ChatRequest) -> tuple[list[bytes | memoryview], int]:
-        """Make the request for this upstream: its parts, head first, and the length of its body."""
-        self.asks_usage = self.wire.asks_usage and chat.stream and not chat.wants_usage
-        parts = compose(chat, request.body(), self.model, self.asks_usage)
-        body_bytes = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        policy, sent = self.wire.policies[self.target.credential], request.head.sent
-        lines = sent.get(policy)
+    def send(self, connection: UpstreamConnection, request: Received, ask: Ask, owner: Owner) -> None:
+        """Write the request: its head made for this upstream, its body spliced, nothing copied."""
+        self.connection = connection
+        if request.spool is not None:
+            sections, size = self._sections(request, ask)
+            connection.send_spooled(owner, [self._head(request, size), *sections], request.spool, self._progress)
+            return
+        parts = self._compose(request, ask)
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        connection.send(owner, [self._head(request, size), *parts], size)
+
+    def _compose(self, request: Received, ask: Ask) -> list[Part]:
+        wire = self.wire
+        if self.translation is not None:
+            self.asks_usage = ask.stream and not ask.wants_usage
+            self.dropped = self.translation.dropped
+            return [self.translation.body]
+        body = request.body()
+        if self.endpoint.body is Body.ANY:
+            return [body]
+        if ask.ask_at is not None and wire.asks_usage:
+            self.asks_usage = True
+        if ask.boundary or not (wire.drop_params or wire.max_tokens_field):
+            return compose(ask, body, self.model, ask_usage=self.asks_usage)
+        self.asks_usage = self.asks_usage and "stream_options" not in wire.drop_params
+        changes, self.dropped = edits(body, drop=wire.drop_params, max_tokens_field=wire.max_tokens_field)
+        if changes and ask.model_at is None:  # what it can be written before may just have gone
+            body = b"".join(compose(ask, body, "", ask_usage=False, edits=changes))
+            ask, changes = read_ask(body, model_optional=True, asks_usage=self.endpoint.asks_usage), []
+        return compose(ask, body, self.model, ask_usage=self.asks_usage, edits=changes)
+
+    def _sections(self, request: Received, ask: Ask) -> tuple[list[bytes | Section], int]:
+        """Return the parts of a body on disk, and their length: only the model's name is ours."""
+        sections: list[bytes | Section] = []
+        at, size = 0, request.size
+        for start, end, new in model_splice(ask, self.model) if self.endpoint.body is not Body.ANY else ():
+            sections += (Section(at, start), new)
+            at = end
+            size += len(new) - (end - start)
+        sections.append(Section(at, request.size))
+        return sections, size
+
+    def _head(self, request: Received, size: int) -> bytes:
+        policy, head = self.wire.policies[self.target.credential], request.head
+        lines = head.sent.get(policy)
         if lines is None:
-            lines = sent[policy] = policy.lines(request.head.headers)
-        path = target(self.wire.base_path, PATH, request.head.query, self.wire.query)
-        return [policy.head(path, lines, body_bytes), *parts], body_bytes
+            lines = head.sent[policy] = policy.lines(head.headers)
+        path = self.endpoint.path if self.translation is None else self.translation.path
+        target = self.wire.target(path, self.model, head.query)
+        return policy.head(target, lines, size if size or head.method == b"POST" else None, head.method)
+
+    def _progress(self) -> None:
+        """A piece of the body has gone out: the upstream's time to answer begins anew."""
+        self.sent = time.monotonic()
 
     def record(self, now: float, cause: str) -> AttemptRecord:
         """What the log and the metrics keep of it."""
@@ -126,3 +185,9 @@ class Failure:
     """What must not be in anything the client sees."""
     facts: ErrorFacts | None = None
     retry_after_s: float | None = None
+    problem: Problem | None = None
+    """Ours: the request could not even be put to this member."""
+    foreign: bool = False
+    """The words are in a protocol that is not the client's."""
+    exposed: bool = False
+    """The operator lets the client see this upstream's errors whatever they are."""

@@ -21,11 +21,9 @@ from router.relay.request import Head, Received
 if TYPE_CHECKING:
     from router.relay.service import Relay
 
-RELAYED = re.compile(rb"([A-Z]+) (/v1/chat/completions(?:\?[!-~]*)?) HTTP/(1\.[01])\r\n")
-"""The request lines the relay answers, whatever the method: a wrong one gets our 405."""
-
-OTHERS = re.compile(rb"[A-Z]{3,20} (?:/[!-~]*|\*) HTTP/1\.[01]\r\n")
-"""Other sound request lines: aiohttp answers them. What fits neither is not HTTP as we speak it."""
+REQUEST_LINE = re.compile(rb"([A-Z]{3,20}) (/[!-~]*|\*) HTTP/(1\.[01])\r\n")
+"""A sound request line. Those of endpoints that the relay knows are its own, whatever the method: a wrong one gets our
+405. Others aiohttp answers. What does not fit is not HTTP as we speak it."""
 
 REQUEST_LINE_MAX = 8192
 
@@ -124,21 +122,25 @@ class Downstream(asyncio.Protocol):
 
     def _begin(self, data: bytes) -> None:
         """Look at a new message: ours, aiohttp's, unfinished, or nonsense."""
-        line = RELAYED.match(data)
+        line = REQUEST_LINE.match(data)
         if line is None:
             data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
-            line = RELAYED.match(data)
-        if line is None and OTHERS.match(data) is not None:
-            self._hand_over(data)
-            return
-        if line is None and (b"\n" in data or len(data) > REQUEST_LINE_MAX):
+            line = REQUEST_LINE.match(data)
+        endpoint = None
+        if line is not None:
+            method, target, _ = line.groups()
+            endpoint = self._relay.snapshot.endpoints.find(method, target.partition(b"?")[0])
+            if endpoint is None:
+                self._hand_over(data)
+                return
+        elif b"\n" in data or len(data) > REQUEST_LINE_MAX:
             self._malformed("The request line is not valid HTTP/1.1.")
             return
         end = data.find(b"\r\n\r\n")
         if max(end, len(data) if end < 0 else 0) > self._relay.snapshot.config.requests.head_max:
             self._malformed("The request head is too large.")
             return
-        if line is None or end < 0:
+        if line is None or endpoint is None or end < 0:
             if not self._head:
                 self._head_at = self._progress_at
             self._head = data
@@ -151,7 +153,7 @@ class Downstream(asyncio.Protocol):
         if len(staying) < len(lines):  # RFC 9110 section 7.8: an upgrade may be ignored; llhttp would skip the body
             data = b"\r\n".join((data[: line.end() - 2], *staying, b"", data[end + 4 :]))
             lines, end = staying, line.end() + sum(map(len, staying)) + 2 * len(staying) - 2
-        head.read(line, lines)
+        head.read(line, endpoint, lines)
         request = self._receiving = Received(self._relay, head, self._progress_at)
         request.expect(end + 4)
         self._feed(request, data)

@@ -8,10 +8,12 @@ from router.errors import TABLE, Kind, Problem, Refused, UpstreamError
 from router.events import Outcome, Side
 from router.policy.outcomes import Cause
 from router.protocol import envelope
+from router.protocol.envelope import Dialect
 
 if TYPE_CHECKING:
     from router.config.schema import CodeStyle
     from router.policy.limits import Refusal
+    from router.protocol.facts import ErrorFacts
     from router.protocol.http import Headers
     from router.relay.attempt import Failure
 
@@ -40,6 +42,7 @@ _SAYS = {
     Kind.UPSTREAM_ERROR: "The upstream failed.",
     Kind.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
     Kind.OVERLOADED: "The upstream is overloaded. Try again later.",
+    Kind.STICKY_UPSTREAM_DOWN: "What this request refers to is stored at an upstream that cannot be used now.",
     Kind.DRAINING: "The router is stopping. Try again.",
     Kind.INTERNAL: "The router failed. This is a bug.",
 }
@@ -74,8 +77,15 @@ def nobody(kind: Kind, wait_s: float) -> Refused:
     return Refused(kind, _SAYS[kind], retry_after_s=min(max(wait_s, WAIT_MIN_S), WAIT_MAX_S))
 
 
+def owner_down(wait_s: float = WAIT_MIN_S) -> Refused:
+    """The answer when the one upstream that could serve cannot."""
+    return nobody(Kind.STICKY_UPSTREAM_DOWN, wait_s)
+
+
 def after_failure(failure: Failure, wait_s: float) -> Problem:
     """The answer when every attempt that could help has failed."""
+    if failure.problem is not None:
+        return failure.problem
     kind = failure.verdict.kind
     if kind in _WAITS:
         return nobody(kind, wait_s)
@@ -84,7 +94,9 @@ def after_failure(failure: Failure, wait_s: float) -> Problem:
     )
 
 
-def passed_on(failure: Failure, request_id: str, style: CodeStyle, *, as_event: bool) -> tuple[Headers, bytes]:
+def passed_on(
+    failure: Failure, request_id: str, style: CodeStyle, dialect: Dialect, *, as_event: bool
+) -> tuple[Headers, bytes]:
     """The header lines and body of an upstream's own error, for the client (PROTOCOL 7.3).
 
     As they are if every SDK can read them and they name none of our credentials; else, and inside a stream, in our
@@ -93,13 +105,24 @@ def passed_on(failure: Failure, request_id: str, style: CodeStyle, *, as_event: 
     facts = failure.facts
     assert facts is not None
     tells = any(secret.encode("latin-1") in failure.text for secret in failure.credentials if len(secret) >= SECRET_MIN)
-    if not tells and not as_event and envelope.passes(failure.status, facts):
+    readable = not failure.foreign and envelope.passes(failure.status, facts, dialect, exposed=failure.exposed)
+    if readable and not tells and not as_event:
         return failure.headers, failure.body
-    body = envelope.wrap_upstream(failure.status, facts, failure.text, request_id, style, secrets=failure.credentials)
+    body = envelope.wrap_upstream(
+        failure.status, facts, failure.text, request_id, style, dialect=dialect, secrets=failure.credentials
+    )
     headers = [
         line for line in failure.headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
     ]
     return [*headers, b"content-type: application/json"], body
+
+
+def as_event(facts: ErrorFacts, body: bytes, dialect: Dialect) -> bytes:
+    """An upstream's error as the event that ends a stream: `body` is what `passed_on` has made of it."""
+    if dialect is Dialect.RESPONSES:
+        return envelope.numbered_error(Kind.UPSTREAM_ERROR.value, facts.message, b"")
+    name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
+    return name + b"data: " + body + b"\n\n"
 
 
 def draining() -> Refused:

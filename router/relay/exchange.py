@@ -10,19 +10,19 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from router.errors import Kind, Problem, Refused, RequestError
-from router.events import LimitDecided, Notice, Outcome, Phase, Side, Usage
-from router.policy.limits import estimate_tokens
+from router.errors import Kind, Problem, RequestError
+from router.events import Notice, Outcome, Phase, Side, Usage
 from router.policy.outcomes import VERDICTS, Blame, Cause, Verdict
+from router.policy.owners import Owner
 from router.policy.retry import backoff
+from router.protocol.endpoints import NOWHERE, Body
 from router.protocol.http import response_headers
-from router.protocol.openai import HEARTBEAT
-from router.protocol.splice import ChatRequest, read_chat
+from router.relay import admission, ending, patience, record
 from router.relay import answer as answers
-from router.relay import ending, patience, record
 from router.relay.attempt import Attempt, Failure
 from router.relay.pool import ConnectError
 from router.relay.reply import Reply
+from router.relay.translation import translate
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from router.policy.limits import Limiter
     from router.policy.retry import RetryBudget
     from router.policy.target import Target, UpstreamState
+    from router.protocol.asks import Ask
     from router.protocol.http import Headers
     from router.relay.downstream import Downstream
     from router.relay.request import Received
@@ -54,7 +55,7 @@ BROKEN = frozenset((Cause.CLOSED, Cause.TRUNCATED))
 """The connection broke, and the work there is gone with it: another attempt moves load and adds none. So it is counted,
 but not budgeted: an upstream that dies drops more requests at once than any budget would let go elsewhere."""
 
-NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE))
+NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE, Cause.UNTRANSLATABLE))
 """Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
 
 
@@ -64,12 +65,20 @@ class Exchange:
     # Class attributes are what an exchange begins with. Only what changes is stored: that halves the cost of one.
 
     phase: Phase = Phase.RECEIVING
-    chat: ChatRequest | None = None
+    ask: Ask | None = None
+    model: str = ""
+    """The model that was asked for, by name or by default."""
     route: Route | None = None
     attempt: Attempt | None = None
     """The one under way."""
     attempts: tuple[AttemptRecord, ...] = ()
     """Those that are over."""
+    translated: tuple[str, ...] = ()
+    """Parameters that were left out for the member that answered."""
+    answered_by: Route | None = None
+    """The fallback that answered: what that costs is priced by it. None: it was the model itself, or nobody."""
+    pictures: int = 0
+    """In the prompt, where they are paid for one by one."""
     input_estimate: int = 0
     reserved: int = 0
     charged: int = 0
@@ -78,6 +87,12 @@ class Exchange:
     """Our own time until the first attempt was sent, without waiting for a connection."""
     _gone: bool = False
     """The client has left."""
+    wanders: bool = False
+    """It names what is stored at a member that we do not know: one that does not have it costs nothing."""
+    pending: bool = False
+    """The answer is only a promise of one."""
+    _only: Target | None = None
+    """It can go nowhere else."""
     last: Target | None = None
     """Where the last attempt went."""
     _tried: tuple[Target, ...] = ()
@@ -106,6 +121,7 @@ class Exchange:
         self.started = time.monotonic()
         """When the request was whole, or was found to need no more."""
         self._downstream = downstream
+        self.endpoint = request.head.endpoint or NOWHERE
 
     def __repr__(self) -> str:
         return f"<Exchange {self.reply.request_id}: {self.phase}, {len(self.attempts)} attempts over>"
@@ -132,35 +148,19 @@ class Exchange:
         if request.problem is not None:
             raise request.problem
         if self.relay.closed:
-            raise Refused(Kind.DRAINING, "The router is stopping.", retry_after_s=1.0, close=True)
-        body = request.body()
-        chat = self.chat = read_chat(body)
-        snapshot = request.snapshot
-        route = snapshot.catalogue.find(chat.model)
-        if route is None:
-            raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{chat.model}' not found", param="model")
-        self.route = route
-        key = request.head.key
-        if key is not None and not key.allowed(chat.model):
-            raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
+            raise admission.draining()
+        ask = self.ask = request.ask()
+        admitted = admission.admit(self.relay, request, ask, now)
         self.phase = Phase.PICKING
-        self._estimate(route, chat)
-        limiter = key.limiter if key is not None else None
-        if limiter is not None:
-            self.reply.limiter = limiter
-            refusal = limiter.refusal(now, self.reserved)
-            if refusal is not None:
-                self.relay.emit(LimitDecided(scope="key", limit=refusal.limit))
-                raise ending.limited(refusal)
-            limiter.take(now, self.reserved)
-            self._limiter = limiter
+        self.model, self.route, only, wanders, self.input_estimate, self.reserved, pictures = admitted
+        if only is not None or wanders or pictures:
+            self._only, self.wanders, self.pictures = only, wanders, pictures
+        key = request.head.key
+        if key is not None and key.limiter is not None:
+            self.reply.limiter = key.limiter
+            admission.take(self.relay, key.limiter, self.reserved, now)
+            self._limiter = key.limiter
         self.relay.exchanges.add(self)
-
-    def _estimate(self, route: Route, chat: ChatRequest) -> None:
-        """What the request may cost in tokens: its prompt by length, pictures by number, and all it asks for."""
-        self.input_estimate, self.reserved = estimate_tokens(
-            chat.text_bytes, chat.max_tokens, chat.n, route.default_output_tokens, route.correction.value
-        )
 
     # pick
 
@@ -187,6 +187,8 @@ class Exchange:
     def _pick(self, now: float) -> tuple[Route, Target] | None:
         """A member that may help: of the model's pool, of its fallbacks, then one that is out, then one once more."""
         assert self.route is not None
+        if self._only is not None:
+            return self._pick_only(self.route, self._only, now)
         chain, relay, reserved = self.route.chain, self.relay, self.reserved
         for route in chain:
             target = route.pool.pick(now, reserved, self._tried, self._avoid, relay.rng)
@@ -205,15 +207,23 @@ class Exchange:
                     return route, target
         return None
 
+    def _pick_only(self, route: Route, target: Target, now: float) -> tuple[Route, Target] | None:
+        """The one member that holds what the request names, once more if it failed and may be tried again."""
+        again = self._failure is None or self._failure.verdict.blame is not Blame.NONE
+        enough = len(self.attempts) >= self.request.snapshot.config.defaults.retry.attempts
+        return (route, target) if again and not enough and target.eligible(now, self.reserved) else None
+
     # attempt
 
     def _begin(self, route: Route, target: Target, now: float, *, fresh: bool = False) -> None:
         """Take a lease at a member and reach it, on an idle connection if there is one and none is forbidden."""
-        assert self.chat is not None
         wire = self.request.snapshot.wires[target.upstream.name]
-        model = target.model or self.chat.model
-        attempt = self.attempt = Attempt(route, target, target.begin(now, self.reserved), wire, model, now)
+        model = (target.model or self.model) if self.model else ""
+        endpoint = self.endpoint
+        attempt = self.attempt = Attempt(endpoint, route, target, target.begin(now, self.reserved), wire, model, now)
         self.answer = None
+        if wire.protocol is not endpoint.protocol and endpoint.body is not Body.ANY and not self._translate(attempt):
+            return
         self.last = target
         if not self.attempts:
             self.overhead_s = now - self.started
@@ -224,6 +234,17 @@ class Exchange:
             self.phase = Phase.CONNECTING
             self._connecting = self.relay.tasks.spawn(self._reach(attempt, fresh=fresh), f"connect {wire.name}")
             self.watch(now)
+
+    def _translate(self, attempt: Attempt) -> bool:
+        """Rebuild the request for a member that does not speak the client's protocol. Returns whether that can be."""
+        try:
+            attempt.translation = translate(
+                self.request.body(), attempt.model, attempt.route.translation, attempt.wire, attempt.endpoint.protocol
+            )
+        except RequestError as problem:  # a member that speaks it may still take the request
+            self.failed(Failure(verdict=VERDICTS[Cause.UNTRANSLATABLE], problem=problem))
+            return False
+        return True
 
     async def _reach(self, attempt: Attempt, *, fresh: bool) -> None:
         """Wait for the upstream's pace, then for a connection."""
@@ -249,16 +270,19 @@ class Exchange:
 
     def _send(self, attempt: Attempt, connection: UpstreamConnection, now: float) -> None:
         """Write the request: its head made for this upstream, its body spliced, nothing copied."""
-        assert self.chat is not None
+        ask = self.ask
+        assert ask is not None
         target = attempt.target
-        parts, body_bytes = attempt.compose(self.request, self.chat)
-        attempt.connection = connection
         self.phase = Phase.WAITING
-        connection.send(self, parts, body_bytes)
+        try:
+            attempt.send(connection, self.request, ask, self)
+        except RequestError as problem:
+            self.failed(Failure(verdict=VERDICTS[Cause.UNTRANSLATABLE], problem=problem))
+            return
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
-        if self.chat.stream or self._timer is not None:
+        if ask.stream or self._timer is not None:
             self.watch(attempt.sent)
         else:  # most plain answers come soon: the lookout sees to the others
             timeouts = target.timeouts
@@ -375,7 +399,7 @@ class Exchange:
         assert self.route is not None
         kind, wait_s = self.route.pool.why_not(now, self.reserved)
         if failure is None:
-            self._refuse(ending.nobody(kind, wait_s))
+            self._refuse(ending.nobody(kind if self._only is None else Kind.STICKY_UPSTREAM_DOWN, wait_s))
         elif failure.facts is not None and failure.verdict.passes:
             self._pass_on(failure)
         else:
@@ -385,10 +409,11 @@ class Exchange:
         """The upstream's own error answer goes to the client: as it is, or in our envelope if an SDK cannot read it."""
         assert failure.facts is not None
         style = self.request.snapshot.config.errors.code_style
-        headers, body = ending.passed_on(failure, self.reply.request_id, style, as_event=self.reply.committed)
+        dialect, committed = self.endpoint.dialect, self.reply.committed
+        headers, body = ending.passed_on(failure, self.reply.request_id, style, dialect, as_event=committed)
         self._describe_attempts()
-        if self.reply.committed:  # with heartbeats: the status is gone, the words are not (PROTOCOL 7.4)
-            self.reply.write(b"data: " + body + b"\n\n")
+        if committed:  # with heartbeats: the status is gone, the words are not (PROTOCOL 7.4)
+            self.reply.write(ending.as_event(failure.facts, body, dialect))
             self.reply.cut()
         else:
             self.reply.whole(b"".join(response_headers(headers)), body, status=failure.status)
@@ -418,16 +443,36 @@ class Exchange:
 
     # what an answer says of itself (`relay.answer`, `relay.stream`)
 
-    def commit_whole(self, lines: bytes, body: bytes) -> None:
+    def commit_whole(self, lines: bytes, body: bytes, status: int) -> None:
         """The answer is whole and makes sense: the client gets it."""
         self._describe_attempts()
-        self.reply.whole(lines, body)
+        self.reply.whole(lines, body, status=status)
 
-    def commit_body(self, headers: Headers, length: int | None) -> None:
-        """The answer is too long to hold: its bytes flow as they come."""
+    def commit_body(self, headers: Headers, length: int | None, status: int) -> None:
+        """The answer is not to be held: its bytes flow as they come."""
         self._describe_attempts()
-        self.reply.begin_body(headers, length)
+        self.reply.begin_body(headers, length, status=status)
         self._content_begins()
+
+    def named(self, identity: str, *, pending: bool) -> None:
+        """The answer has an id that the client may ask for later: remember where it is (PROTOCOL 2.2).
+
+        One that is `pending` runs in the background, and is paid for when a later look shows its end.
+        """
+        self.pending = pending
+        attempt, key = self.attempt, self.request.head.key
+        if not identity or attempt is None:
+            return
+        target = attempt.target
+        owner = Owner(
+            attempt.route.name,
+            target.upstream.name,
+            target.credential,
+            attempt.model,
+            key.name if key is not None else "",
+            billed=not pending,
+        )
+        self.relay.owners.keep(identity, owner, time.monotonic())
 
     def commit_stream(self, headers: Headers) -> None:
         """The stream has content: events flow as they come."""
@@ -443,22 +488,51 @@ class Exchange:
         self.reply.content_at = now
         for event in self.attempt.lease.prove(now):
             self.relay.emit(event)
-        self.request.let_go()
+        if self.attempt.connection is None or not self.attempt.connection.sends:
+            self.request.let_go()
         self.watch(now)
 
     def _describe_attempts(self) -> None:
+        attempt = self.attempt
+        if attempt is not None and attempt.dropped:
+            self.translated = attempt.dropped
+            self.reply.debug_lines = b"x-router-dropped-params: %b\r\n" % ", ".join(attempt.dropped).encode()
         if self.request.snapshot.config.debug.headers:
-            name = self.attempt.target.upstream.name if self.attempt is not None else ""
-            count = len(self.attempts) + (self.attempt is not None)
-            self.reply.debug_lines = b"x-router-upstream: %b\r\nx-router-attempts: %d\r\n" % (name.encode(), count)
+            name = attempt.target.upstream.name if attempt is not None else ""
+            count = len(self.attempts) + (attempt is not None)
+            self.reply.debug_lines += b"x-router-upstream: %b\r\nx-router-attempts: %d\r\n" % (name.encode(), count)
 
     def succeeded(self, usage: Usage | None, output_estimate: int) -> None:
         """The client has the whole answer."""
         self.reply.end()
         now = time.monotonic()
+        if self.endpoint.named_id:
+            usage = self._bill_once(usage, now)
         self._note(OK, None, now)
         self._finish(Cause.OK, usage, output_estimate, now)
         self._settle(Outcome.OK, Side.UPSTREAM, now, usage=usage, complete=True)
+
+    def usage_by_piece(self, images: int) -> Usage | None:
+        """What can be counted where the upstream reports nothing: pictures it made, characters it spoke."""
+        assert self.ask is not None
+        if images:
+            return Usage(images=images)
+        return Usage(characters=self.ask.characters) if self.ask.characters else None
+
+    def _bill_once(self, usage: Usage | None, now: float) -> Usage | None:
+        """What is looked at again is not paid for again; what ran in the background is, at the first look that tells.
+
+        Returns the usage to count, None for nothing new.
+        """
+        identity, key = self.endpoint.named_id, self.request.head.key
+        if self.request.head.method == b"DELETE":
+            self.relay.owners.forget(identity)
+            return None
+        owner = self.relay.owners.find(identity, key.name if key is not None else "", now)
+        if owner is None or owner.billed or usage is None:
+            return None
+        self.relay.owners.keep(identity, owner._replace(billed=True), now)
+        return usage
 
     def ended_in_error(self, verdict: Verdict, usage: Usage | None, output_estimate: int) -> None:
         """The upstream said in its stream that it failed; the client has read that."""
@@ -494,10 +568,15 @@ class Exchange:
         if usage is not None:
             self.charged = usage.total
             assert self.route is not None
-            assert self.chat is not None
-            self.route.correction.observe(self.chat.text_bytes, usage.total - usage.output)
+            assert self.ask is not None
+            if attempt.endpoint.generates:
+                self.route.correction.observe(self.ask.text_bytes, usage.prompt)
+        elif attempt.endpoint.free or self.pending:
+            self.charged = 0
         else:
             self.charged = self.input_estimate + output_estimate
+        if attempt.route is not self.route:
+            self.answered_by = attempt.route
         attempt.lease.end(now, self.charged)
         self._close_attempt(attempt, cause, now)
 
@@ -596,7 +675,7 @@ class Exchange:
         if now >= patience.beat_due(self):
             if not self.reply.committed:
                 self.reply.begin_stream([b"content-type: text/event-stream"])
-            self.reply.write(HEARTBEAT)
+            self.reply.write(self.endpoint.reading.heartbeat)
         self.watch(now)
 
     def _timed_out(self, cause: Cause) -> None:

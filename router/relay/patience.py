@@ -53,7 +53,7 @@ def _phase_due(exchange: Exchange) -> tuple[float, Cause]:
 
 def beat_due(exchange: Exchange) -> float:
     """When the client should hear from us though there is nothing to say. Never: infinity."""
-    if exchange.chat is None or not exchange.chat.stream:
+    if exchange.ask is None or not exchange.ask.stream:
         return math.inf
     streams, answer = exchange.request.snapshot.config.defaults.streams, exchange.answer
     if exchange.reply.committed:

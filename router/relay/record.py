@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.events import NEVER, ExchangeEnded
+from router.policy.price import in_usd
 
 if TYPE_CHECKING:
     from router.events import Outcome, Phase, Side, Usage
@@ -31,20 +32,21 @@ def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
     complete: bool,
 ) -> ExchangeEnded:
     """What the exchange came to; `phase` is the one its end was decided in."""
-    request, reply, route, chat = exchange.request, exchange.reply, exchange.route, exchange.chat
+    request, reply, route, ask = exchange.request, exchange.reply, exchange.route, exchange.ask
     head = request.head
     model = route.name if route is not None else "_unknown"
-    requested = chat.model[:REQUESTED_MAX] if chat is not None and chat.model != model else ""
+    requested = ask.model[:REQUESTED_MAX] if ask is not None and ask.model != model else ""
+    endpoint = exchange.endpoint
     attempts = exchange.attempts
     upstream = attempts[-1].upstream if attempts and (complete or reply.content_at) else ""
     content_at = reply.content_at if upstream else 0.0
-    streamed = chat is not None and chat.stream
+    streamed = ask is not None and ask.stream
     overhead = exchange.overhead_s
     if complete and answer is not None:
         overhead += now - answer.read_at
     return ExchangeEnded(  # by position: msgspec matches keywords in quadratic time, 1.2 us against 0.15
         reply.request_id,
-        "chat" if head.version else "other",
+        endpoint.name,
         model,
         streamed,
         reply.status or CLIENT_CLOSED,
@@ -70,11 +72,23 @@ def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
         requested,
         head.client_request_id,
         head.client_retry,
+        _cost_usd(exchange, usage),
+        exchange.translated,
+        endpoint.metered and not exchange.pending,
     )
+
+
+def _cost_usd(exchange: Exchange, usage: Usage | None) -> float | None:
+    """Of what was answered, by the prices of the route that answered (PROTOCOL 9.2)."""
+    route = exchange.answered_by or exchange.route
+    if route is None or route.prices is None or usage is None:
+        return None
+    return in_usd(route.prices.cost(usage, images_asked=exchange.pictures))
 
 
 def _time_per_token(answer: Answer | None, usage: Usage | None, content_at: float) -> float:
     """Seconds between output tokens (STYLE 4), `NEVER` without at least two of them."""
-    if answer is None or usage is None or usage.output < 2 or not content_at:
+    tokens = usage.completion if usage is not None else 0
+    if answer is None or tokens < 2 or not content_at:
         return NEVER
-    return (answer.read_at - content_at) / (usage.output - 1)
+    return (answer.read_at - content_at) / (tokens - 1)

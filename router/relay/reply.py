@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from router.protocol import envelope
-from router.protocol.durations import rate_limit_headers
+from router.protocol.durations import anthropic_limit_headers, rate_limit_headers
 from router.protocol.envelope import Dialect
 from router.protocol.http import response_headers
 
@@ -36,6 +36,13 @@ def status_line(status: int) -> bytes:
 _OK_LINE = status_line(200)
 
 
+def _limit_headers(dialect: Dialect, limiter: Limiter, now: float) -> bytes:
+    """What is left of the key's limits, in the words of the client's SDK (PROTOCOL 8)."""
+    if dialect is Dialect.ANTHROPIC:
+        return anthropic_limit_headers(*limiter.snapshot(now), time.time())
+    return rate_limit_headers(*limiter.snapshot(now))
+
+
 class Reply:
     """An answer to a client, from nothing said to its last byte."""
 
@@ -53,6 +60,8 @@ class Reply:
     last_write_at: float = 0.0
     chunked: bool = False
     """The body goes out in chunks."""
+    last_event: bytes = b""
+    """The last event that was relayed, where events are numbered: an error of ours takes the next number."""
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self._relay = relay
@@ -68,19 +77,21 @@ class Reply:
 
     def error(self, problem: Problem) -> None:
         """Say an error of our own: as an answer, or as an event if heartbeats or content have gone out."""
-        style = self._request.snapshot.config.errors.code_style
+        style, dialect = self._request.snapshot.config.errors.code_style, self._request.head.dialect
         if self.committed:
-            self.write(envelope.event(problem, self.request_id, Dialect.OPENAI, style))
+            self.write(envelope.event(problem, self.request_id, dialect, style, after=self.last_event))
             self.keep = False
             return
-        body = envelope.render(problem, self.request_id, Dialect.OPENAI, style)
-        lines = envelope.headers(problem, self.request_id)
+        body = envelope.render(problem, self.request_id, dialect, style)
+        endpoint = self._request.head.endpoint
+        allow = b", ".join(endpoint.methods).decode() if endpoint is not None else ""
+        lines = envelope.headers(problem, self.request_id, dialect, allow=allow)
         self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem)
 
-    def begin_body(self, headers: Headers, length: int | None) -> None:
+    def begin_body(self, headers: Headers, length: int | None, *, status: int = 200) -> None:
         """Commit an answer whose bytes flow as they come; without a length in chunks."""
         framing = b"content-length: %d\r\n" % length if length is not None else self._chunks()
-        self._head(200, b"".join(response_headers(headers)), framing)
+        self._head(status, b"".join(response_headers(headers)), framing)
 
     def begin_stream(self, headers: Headers) -> None:
         """Commit an event stream, unless heartbeats have done so."""
@@ -104,9 +115,12 @@ class Reply:
         self.keep = head.keep_alive and bool(framing) and not closes and not self._relay.draining
         now = time.monotonic()
         if problem is None:
-            lines += b"x-request-id: %b\r\n" % self.request_id.encode("ascii")
+            identity = self.request_id.encode("ascii")
+            lines += b"x-request-id: %b\r\n" % identity
+            if head.dialect is Dialect.ANTHROPIC:
+                lines += b"request-id: %b\r\n" % identity
         if self.limiter is not None:
-            lines += rate_limit_headers(*self.limiter.snapshot(now))
+            lines += _limit_headers(head.dialect, self.limiter, now)
         if self.debug_lines:
             lines += self.debug_lines
         if not self.keep and not closes:

@@ -1,4 +1,4 @@
-"""One request as it arrives: head, then body, then whole (DESIGN 5, steps 1 and 2).
+"""One request as it arrives: head, then body, then whole (DESIGN 5, steps 1 to 3).
 
 A problem found on the way does not interrupt the connection: it is kept, the rest of the body is let go, and the
 exchange answers with it in its turn.
@@ -10,22 +10,33 @@ from typing import TYPE_CHECKING
 
 from router.errors import Kind, Problem, Refused, RequestError
 from router.protocol import http
+from router.protocol.asks import Ask, of_form
+from router.protocol.coding import inflated
+from router.protocol.endpoints import Body
+from router.protocol.envelope import Dialect
+from router.protocol.multipart import FormScanner, boundary_of
+from router.protocol.splice import read_ask
+from router.relay.spool import Spool
 
 if TYPE_CHECKING:
     import re
 
     from router.policy.keys import Keyring, KeyState
+    from router.protocol.endpoints import Endpoint
     from router.relay.service import Relay, Snapshot
-
-PATH = b"/v1/chat/completions"
 
 HEADERS_MAX = 256
 """Header lines of one request; the OpenAI SDKs send about twenty."""
+
+FORM = b"multipart/form-data"
 
 
 class Head:
     """What the head of a request says. Requests of one connection that repeat it share it."""
 
+    endpoint: Endpoint | None = None
+    """None: there was no sound request line."""
+    method: bytes = b"POST"
     query: bytes = b""
     headers: http.Headers
     """The lines that may go upstream."""
@@ -36,6 +47,12 @@ class Head:
     """The client waits for `100 Continue` before it sends the body."""
     content_length: int | None = None
     chunked: bool = False
+    spools: bool = False
+    """The body may be so large that it goes to disk: a form, or what is not looked into."""
+    packed: bool = False
+    """The body is compressed with gzip."""
+    boundary: bytes = b""
+    """The body is a form."""
     key: KeyState | None = None
     client_request_id: str = ""
     client_retry: bool = False
@@ -47,34 +64,57 @@ class Head:
         self.sent: dict[http.RequestPolicy, bytes] = {}
         """What each upstream gets of it, once one has."""
 
-    def read(self, line: re.Match[bytes], headers: http.Headers) -> None:
-        """Check it: is it HTTP, who is it, is it this route."""
-        method, target, version = line.groups()
+    @property
+    def dialect(self) -> Dialect:
+        """Of errors."""
+        return Dialect.OPENAI if self.endpoint is None else self.endpoint.dialect
+
+    def read(self, line: re.Match[bytes], endpoint: Endpoint, headers: http.Headers) -> None:
+        """Check it: is it HTTP, who is it, can it be a request of this endpoint."""
+        self.method, target, version = line.groups()
+        self.endpoint = endpoint
         self.version = version.decode("ascii")
         try:
-            self._check(method, target, headers)
+            self._check(endpoint, target, headers)
         except Problem as problem:
             self.problem = problem
 
-    def _check(self, method: bytes, target: bytes, headers: http.Headers) -> None:
+    def _check(self, endpoint: Endpoint, target: bytes, headers: http.Headers) -> None:
         if len(headers) > HEADERS_MAX:
             raise RequestError(Kind.MALFORMED_HTTP, "The request has too many header lines.", close=True)
-        facts = http.scan(headers, self.version)
+        facts = http.scan(headers, self.version, x_api_key_wins=endpoint.dialect is Dialect.ANTHROPIC)
         self.headers = facts.passing
         self.client_request_id = facts.client_request_id
         self.client_retry = facts.client_retry
         self.expects = facts.expects_continue
         self.content_length = facts.content_length
         self.chunked = facts.chunked
-        if len(target) > len(PATH):
-            _, self.query = http.split_target(target)
-        if method != b"POST":
-            raise RequestError(Kind.METHOD_NOT_ALLOWED, "Only POST is allowed here.")
+        _, self.query = http.split_target(target)
+        if self.method not in endpoint.methods:
+            allowed = b", ".join(endpoint.methods).decode()
+            raise RequestError(Kind.METHOD_NOT_ALLOWED, f"Only {allowed} is allowed here.", param=None)
         self.key = authenticate(self.snapshot.keyring, facts.credential)
-        if facts.content_encoding:
+        self._read_coding(facts.content_encoding)
+        if endpoint.body in (Body.FORM, Body.EITHER):
+            is_form = facts.content_type[: len(FORM)].lower() == FORM
+            if is_form or endpoint.body is Body.FORM:
+                self.boundary = boundary_of(facts.content_type)
+                self._check_form()
+        self.spools = bool(self.boundary) or endpoint.body is Body.ANY
+
+    def _check_form(self) -> None:
+        if self.packed:
+            raise RequestError(Kind.CONTENT_ENCODING, "Forms must not be compressed; send this one as it is.")
+
+    def _read_coding(self, coding: bytes) -> None:
+        """See that we can read the body (PROTOCOL 3.4)."""
+        if not coding:
+            return
+        if coding not in (b"gzip", b"x-gzip"):
             raise RequestError(
-                Kind.CONTENT_ENCODING, "Compressed request bodies are not accepted; send the body as it is."
+                Kind.CONTENT_ENCODING, "Request bodies may be compressed with gzip; send this one as it is."
             )
+        self.packed = True
 
 
 class Received:
@@ -85,7 +125,12 @@ class Received:
     """The client has our leave to send the body."""
     size: int = 0
     """Bytes of body so far."""
+    spool: Spool | None = None
+    """The body, if it has become too large for memory."""
+    _scanner: FormScanner | None = None
     _refused_bytes: int = 0
+    _held: int = 0
+    """Bytes in memory, which count against the budget of all requests together."""
     to_come: int = -1
     """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
 
@@ -97,6 +142,8 @@ class Received:
         """Monotonic seconds of its first byte."""
         self.problem = head.problem
         self._pieces: list[bytes] = []
+        if head.boundary:
+            self._scanner = FormScanner(head.boundary)
 
     def expect(self, head_bytes: int) -> None:
         """The head is complete: see whether the body it announces may come."""
@@ -110,16 +157,21 @@ class Received:
             self.problem.close = True
 
     def _body_max(self) -> int:
-        return self.snapshot.config.requests.body_max
+        bounds = self.snapshot.config.requests
+        return max(bounds.form_max, bounds.body_max) if self.head.spools else bounds.body_max
 
     def _check_size(self, size: int) -> None:
         """See whether `size` bytes of body fit."""
         bounds = self.snapshot.config.requests
-        if size > bounds.body_max:
+        limit = self._body_max()
+        if size > limit:
             self.problem = RequestError(
-                Kind.REQUEST_TOO_LARGE, f"The request body is larger than {bounds.body_max} bytes.", close=True
+                Kind.REQUEST_TOO_LARGE, f"The request body is larger than {limit} bytes.", close=True
             )
-        elif size + self._relay.body_bytes - self.size > bounds.bodies_total_max:
+            return
+        if self.head.spools and size > bounds.spool_from:
+            size = bounds.spool_from
+        if size + self._relay.body_bytes - self._held > bounds.bodies_total_max:
             self.problem = Refused(
                 Kind.OVERLOADED, "The router holds as many request bodies as it may.", retry_after_s=1.0, close=True
             )
@@ -130,15 +182,68 @@ class Received:
             self._refused_bytes += len(piece)
             self.problem.close = self.problem.close or self._refused_bytes > self._body_max()
             return
-        self._pieces.append(piece)
         self.size += len(piece)
-        self._relay.body_bytes += len(piece)
+        if self.spool is None:
+            self._pieces.append(piece)
+            self._held += len(piece)
+            self._relay.body_bytes += len(piece)
         self._check_size(self.size)
+        if self.head.spools and self.problem is None:
+            self._look(piece)
         if self.problem is not None:
             self.let_go()
 
+    def _look(self, piece: bytes) -> None:
+        """Scan a piece of a form; let a body that has become large go to disk."""
+        try:
+            if self._scanner is not None:
+                self._scanner.feed(piece)
+            if self.spool is not None:
+                self.spool.add(piece)
+            elif self.size > self.snapshot.config.requests.spool_from:
+                self._to_disk()
+        except RequestError as problem:
+            self.problem = problem
+        except OSError:
+            self.problem = Refused(
+                Kind.OVERLOADED, "The router cannot keep the request body.", retry_after_s=1.0, close=True
+            )
+
+    def _to_disk(self) -> None:
+        self.spool = Spool(self.snapshot.config.requests.spool_dir)
+        for piece in self._pieces:
+            self.spool.add(piece)
+        self._release()
+
+    def ask(self) -> Ask:
+        """Return what the body says, now that it is whole.
+
+        Raises:
+            RequestError: It is not what this endpoint takes.
+        """
+        endpoint = self.head.endpoint
+        assert endpoint is not None
+        if self._scanner is not None:
+            ask = of_form(self._scanner.finish(), self.head.boundary)
+        elif endpoint.body is Body.ANY:
+            return Ask("")
+        else:
+            if self.head.packed:
+                self._unpack()
+            ask = read_ask(self.body(), model_optional=endpoint.model_optional, asks_usage=endpoint.asks_usage)
+        if not ask.model and not endpoint.model_optional:
+            raise RequestError(Kind.MISSING_PARAMETER, "The form must name a model.", param="model")
+        return ask
+
+    def _unpack(self) -> None:
+        """Decode a compressed body, under the same cap; from here on it is as if it had come so (PROTOCOL 3.4)."""
+        body = inflated(self.body(), self._body_max())
+        self._relay.body_bytes += len(body) - self._held
+        self._held = len(body)
+        self._pieces = [body]
+
     def body(self) -> bytes:
-        """The whole body."""
+        """The whole body, if it is in memory."""
         if len(self._pieces) != 1:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
@@ -146,8 +251,15 @@ class Received:
     def let_go(self) -> None:
         """The body is not needed any more: no other attempt can come."""
         if self._pieces:
-            self._pieces = []
-            self._relay.body_bytes -= self.size
+            self._release()
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
+
+    def _release(self) -> None:
+        self._pieces = []
+        self._relay.body_bytes -= self._held
+        self._held = 0
 
 
 def authenticate(keyring: Keyring, credential: bytes | None) -> KeyState | None:

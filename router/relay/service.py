@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from router.events import Event
     from router.policy.catalogue import Catalogue
     from router.policy.keys import Keyring
+    from router.policy.owners import Owners
+    from router.protocol.endpoints import Endpoints
     from router.relay.downstream import Downstream
     from router.relay.exchange import Exchange
     from router.relay.lookout import Lookout
@@ -32,6 +34,7 @@ class Snapshot:
     digest: str
     catalogue: Catalogue
     keyring: Keyring
+    endpoints: Endpoints
     wires: dict[str, Wire]
 
 
@@ -45,6 +48,8 @@ class Relay:
     tasks: Tasks
     outbox: Outbox
     lookout: Lookout
+    owners: Owners
+    """Where answers are stored that can be asked for again."""
     web: Callable[[], asyncio.Protocol]
     """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path."""
     rng: random.Random = field(default_factory=random.Random)

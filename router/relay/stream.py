@@ -10,11 +10,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body
-from router.protocol import openai
 from router.protocol.coding import StreamDecoder
-from router.protocol.openai import ChunkFacts, Meaning
+from router.protocol.envelope import Dialect
+from router.protocol.facts import ChunkFacts, Meaning
 from router.protocol.sse import EventReader
-from router.protocol.usage import of_openai
 from router.relay.attempt import Failure
 from router.relay.upstream import no_frame
 
@@ -52,15 +51,19 @@ class StreamAnswer:
         "_finished",
         "_held",
         "_held_bytes",
+        "_numbers",
         "_opaque",
         "_opening",
         "_outbox",
+        "_passed_unread",
         "_reader",
+        "_reading",
         "_relaying",
         "_reply",
         "_said",
         "_said_error",
         "_size",
+        "_translator",
         "_transport",
         "_usage",
         "_whole",
@@ -73,7 +76,7 @@ class StreamAnswer:
     )
 
     def __init__(self, exchange: Exchange, attempt: Attempt, said: Answered) -> None:
-        assert exchange.chat is not None
+        assert exchange.ask is not None
         self.streams = True
         self._exchange = exchange
         self._reply = exchange.reply
@@ -96,13 +99,19 @@ class StreamAnswer:
         self._opening = b""
         self._size = self._content_at = self._content_end = 0
         """The length of the last such chunk, how it begins, and from where to where its content stands."""
-        self._choices = exchange.chat.n
+        self._reading = attempt.endpoint.reading
+        self._choices = exchange.ask.n if attempt.endpoint.generates else 1
+        self._numbers = attempt.endpoint.dialect is Dialect.RESPONSES
+        """Events are numbered, and so must an error of ours be."""
+        self._translator = attempt.translation.stream() if attempt.translation is not None else None
         self._finished: set[int] = set()
         """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
         self._said_error: Verdict | None = None
         """The upstream put an error event into the stream after content."""
         self._opaque = False
         """An event outgrew the reader: until its end its bytes flow as they come, not understood."""
+        self._passed_unread = False
+        """That event was a picture or a sound, and may have been the last: nothing but the end of the body can tell."""
         self._usage: dict[str, Any] | None = None
         self.contents = 0
         """Events with content, for want of a token count."""
@@ -125,18 +134,22 @@ class StreamAnswer:
         if connection.complete:
             self._upstream_ended()
 
-    def _take(self, data: bytes) -> bool:
+    def _take(self, data: bytes, *, translated: bool = False) -> bool:
         """Take bytes of any kind. Returns whether the answer ended or failed with them."""
-        if self._decoder is not None:
+        if self._decoder is not None and not translated:
             try:
                 data = self._decoder.feed(data)
             except ValueError:
                 self._exchange.failed(Failure(verdict=VERDICTS[Cause.PROTOCOL], status=200))
                 return True
+        if self._translator is not None and not translated:
+            data = self._translator.feed(data)
+            if not data:
+                return False
         if not self._relaying:
             self.max_gap_s = 0.0  # a silence before the first content is no gap
             return self._hold(data)
-        if self._between and openai.plain_content(data):
+        if self._between and self._reading.plain(data):
             self._learn(data)
             self.contents += 1
             self._reply.write(data)
@@ -193,7 +206,7 @@ class StreamAnswer:
         end = event.find(b'"', start)
         self._whole = (
             start >= len(CONTENT) and end > 0 and event.endswith(b"\n\n")
-            and self._decoder is None and self._reply.chunked
+            and self._decoder is None and self._translator is None and self._reply.chunked
         )  # fmt: skip
         if self._whole:
             self._before, self._after = event[:start], event[end:] + b"\r\n"
@@ -205,7 +218,7 @@ class StreamAnswer:
         """Look at each event until one has content. Returns whether the stream ended or failed here."""
         events = self._reader.feed(data)
         for position, event in enumerate(events):
-            facts = openai.read_chunk(event)
+            facts = self._reading.chunk(event)
             verdict = _objection(facts)
             if verdict is not None:
                 self._exchange.failed(Failure(verdict=verdict, status=200))
@@ -245,28 +258,30 @@ class StreamAnswer:
                 self._opaque = False
                 passed.append(event)
                 continue
-            if openai.plain_content(event):
+            if self._reading.plain(event):
                 self.contents += 1
                 passed.append(event)
                 continue
-            facts = openai.read_chunk(event)
-            if facts.meaning & Meaning.DONE:
-                ended = True
-                passed.append(openai.DONE)
-                break  # whatever an upstream sends after its end is not part of the answer
+            facts = self._reading.chunk(event)
             self._note(facts)
             if facts.error is not None and self._said_error is None:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
                 self._exchange.watch(self.read_at)
+            if facts.meaning & Meaning.DONE:
+                ended = True
+                passed.append(self._reading.done or event)
+                break  # whatever an upstream sends after its end is not part of the answer
             if not self._hidden(facts):
                 passed.append(event)
         self._between = self._reader.between_events
         self._whole = self._whole and self._between
         if not ended and (self._opaque or self._reader.oversized):
             self._opaque = True
+            self._passed_unread = not self._attempt.endpoint.generates
             passed.append(self._reader.flush())
         if passed:
             self._reply.write(b"".join(passed))
+            self._reply.last_event = passed[-1] if self._numbers else b""
         if ended:
             self._end()
         return ended
@@ -275,7 +290,9 @@ class StreamAnswer:
         self.contents += facts.output_deltas
         self._finished.update(facts.finished)
         if facts.usage is not None:
-            self._usage = facts.usage  # the last one counts: some upstreams repeat running totals (PROTOCOL 9.3)
+            self._usage = self._reading.merge(self._usage, facts.usage)
+        if facts.id and self._attempt.endpoint.keeps_id:
+            self._exchange.named(facts.id, pending=False)
 
     def _hidden(self, facts: ChunkFacts) -> bool:
         return self._attempt.asks_usage and bool(facts.meaning & Meaning.USAGE_ONLY)
@@ -284,30 +301,41 @@ class StreamAnswer:
 
     def usage(self) -> Usage | None:
         """What the upstream reported so far."""
-        return of_openai(self._usage) if self._usage is not None else None
+        translation = self._attempt.translation
+        if translation is not None and self._translator is not None and self._translator.usage is not None:
+            return translation.reading.account(self._translator.usage)
+        return self._reading.account(self._usage) if self._usage is not None else None
 
     def _upstream_ended(self) -> None:
         """The upstream's body ended, cleanly as far as HTTP knows, without its terminal marker (PROTOCOL 5.5)."""
+        if self._translator is not None and (last := self._translator.end()) and self._take(last, translated=True):
+            return
         if not self._relaying:
             cause = Cause.TRUNCATED if self._held or self._reader.rest else Cause.EMPTY
             self._exchange.failed(Failure(verdict=VERDICTS[cause], status=200))
             return
         if not self._opaque and self._reader.rest:
-            meaning, _ = openai.read_event(self._reader.flush())
-            if meaning & Meaning.DONE:
-                self._reply.write(openai.DONE)
-                self._end()
+            facts = self._reading.chunk(self._reader.rest)
+            if facts.meaning & Meaning.DONE:
+                self._end_with(self._reading.done or self._reader.flush() + b"\n\n")
                 return
-        if not self.ended_without_saying():
+            self._reader.flush()
+        if self._said_error is None and (self._reading.open_ended or self._passed_unread):
+            self._end()
+        elif not self.ended_without_saying():
             self._exchange.failed(Failure(verdict=self._said_error or VERDICTS[Cause.TRUNCATED], status=200))
 
     def ended_without_saying(self) -> bool:
         """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
         if not self._relaying or self._opaque or len(self._finished) < self._choices or self._said_error is not None:
             return False
-        self._reply.write(openai.DONE)
-        self._end()
+        self._end_with(self._reading.done)
         return True
+
+    def _end_with(self, last: bytes) -> None:
+        if last:
+            self._reply.write(last)
+        self._end()
 
     def _end(self) -> None:
         if self._said_error is not None:
@@ -332,7 +360,7 @@ def _objection(facts: ChunkFacts) -> Verdict | None:
     """Why a stream that begins so is no answer, if it is none."""
     if facts.error is not None:
         return of_error_body(facts.error.code, facts.error.type, facts.error.message)
-    if facts.meaning & Meaning.DONE:
+    if facts.meaning & Meaning.DONE and not facts.meaning & (Meaning.CONTENT | Meaning.FINISH):
         return VERDICTS[Cause.EMPTY]
     if facts.meaning & Meaning.BAD:
         return VERDICTS[Cause.PROTOCOL]

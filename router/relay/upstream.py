@@ -14,11 +14,14 @@ import httptools
 from router.errors import RequestError
 from router.policy.outcomes import Cause
 from router.protocol import http
+from router.relay.sending import Sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.relay.pool import ConnectionPool
+    from router.relay.sending import Section
+    from router.relay.spool import Spool
 
 ANSWER_HEAD_MAX = 64 * 1024
 """Bytes of status line and headers an upstream may send; more is nonsense (PROTOCOL 3.2 keeps totals under this)."""
@@ -69,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_pool",
         "_reusable",
+        "_sending",
         "body",
         "complete",
         "frame_reader",
@@ -99,6 +103,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._parser = httptools.HttpResponseParser(self)
         self._paused = False
+        self._sending: Sending | None = None
+        """What is left of a body that comes from disk."""
         self._odd = False
         """Something came that is not simply more of an answer; the connection serves no other."""
         self._nonsense = False
@@ -138,9 +144,44 @@ class UpstreamConnection(asyncio.Protocol):
             outbox.flush()
             self.transport.writelines(parts)
 
+    def send_spooled(
+        self, owner: Owner, parts: list[bytes | Section], spool: Spool, progress: Callable[[], None]
+    ) -> None:
+        """Send one request whose body is on disk, piece by piece; `progress` is called as it goes."""
+        self.owner = owner
+        self.reader = _nobody_reads
+        self.frame_reader = no_frame
+        self._pool.outbox.flush()
+        self._sending = Sending(self.transport, parts, spool, progress)
+        self._go_on_sending()
+
+    def _go_on_sending(self) -> None:
+        assert self._sending is not None
+        try:
+            self._sending.go()
+        except OSError:
+            self._lost(Cause.CLOSED)
+            return
+        if self._sending.done:
+            self._sending = None
+
+    def pause_writing(self) -> None:
+        if self._sending is not None:
+            self._sending.paused = True
+
+    def resume_writing(self) -> None:
+        if self._sending is not None:
+            self._go_on_sending()
+
+    @property
+    def sends(self) -> bool:
+        """A body from disk has not gone out whole."""
+        return self._sending is not None
+
     def close(self) -> None:
         """Close now: the owner, if any, is not told."""
         self.owner = None
+        self._sending = None
         if self.linger is not None:
             self.linger.cancel()
             self.linger = None
@@ -170,7 +211,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.linger.cancel()
             self.linger = None
         transport = self.transport
-        if self._reusable and not self._paused and not transport.is_closing() and not transport.get_write_buffer_size():
+        if (
+            self._reusable
+            and not self._paused
+            and self._sending is None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        ):
             self._reset()
             self.reused = True
             self._pool.put(self)

@@ -6,25 +6,31 @@ import pytest
 
 from router.config.schema import (
     Choose,
+    Config,
     Count,
     Defaults,
     Ejection,
     Limits,
     Member,
     Model,
+    Price,
+    Protocol,
     Retry,
     Seconds,
     Secret,
     TimeoutOverrides,
     Timeouts,
+    Translation,
     Upstream,
+    Usd,
 )
-from router.policy.catalogue import build
+from router.policy.catalogue import PINNED, VIEWS, Catalogue, build
 from router.policy.outcomes import Cause
 
 from .pools import NOW, answer, config, eject, upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
 
@@ -197,3 +203,195 @@ def test_one_credential_and_none_are_both_one_target() -> None:
     targets = build(config({"m": serves(*upstreams)}, upstreams), NOW, None).routes["m"].pool.targets
     seen = [(target.upstream.name, target.credential, target.share) for target in targets]
     assert seen == [("one", 0, 1.0), ("two", 0, 0.5), ("two", 1, 0.5), ("none", 0, 1.0)]
+
+
+OPENAI = Upstream(base_url="http://openai.test/v1")
+CLAUDE = Upstream(base_url="http://claude.test/v1", protocol=Protocol.ANTHROPIC)
+SPEAKERS = {"o": OPENAI, "a": CLAUDE}
+BOTH = (Member(upstream="o"), Member(upstream="a"))
+
+
+def mixed(models: Mapping[str, Model]) -> Catalogue:
+    """A catalogue in which `o` speaks OpenAI's protocol and `a` Anthropic's."""
+    return build(config(models, SPEAKERS), NOW, None)
+
+
+def servers(catalogue: Catalogue, model: str, view: str) -> str:
+    """Who is in the pool that a client of this view gets, and in those of its fallbacks: `o+a, a`."""
+    route = catalogue.find(model, view)
+    if route is None:
+        return ""
+    return ", ".join("+".join(target.upstream.name for target in each.pool.targets) for each in route.chain)
+
+
+def test_there_is_a_view_for_each_protocol_with_and_without_translation() -> None:
+    """The names are the plain ones that endpoints use."""
+    assert {name: (protocol.value, translates) for name, (protocol, translates) in VIEWS.items()} == {
+        "openai": ("openai", False),
+        "openai+translated": ("openai", True),
+        "anthropic": ("anthropic", False),
+        "anthropic+translated": ("anthropic", True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("translate", "view", "seen"),
+    [
+        (False, "", "o+a"),
+        (False, "openai", "o"),
+        (False, "openai+translated", "o"),
+        (False, "anthropic", "a"),
+        (False, "anthropic+translated", "a"),
+        (True, "", "o+a"),
+        (True, "openai", "o"),
+        (True, "openai+translated", "o+a"),
+        (True, "anthropic", "a"),
+        (True, "anthropic+translated", "o+a"),
+    ],
+)
+def test_a_client_sees_the_members_that_can_serve_it(*, translate: bool, view: str, seen: str) -> None:
+    """Those that speak its protocol, and the others where both the endpoint and the model can be translated."""
+    assert servers(mixed({"m": Model(pool=BOTH, translate=translate)}), "m", view) == seen
+
+
+def test_a_model_that_no_member_can_serve_is_none() -> None:
+    """Known or not, the client gets nothing of it, and other models are not affected."""
+    built = mixed({"gpt": serves("o"), "claude-*": serves("a"), "any": Model(pool=BOTH)})
+    for view in VIEWS:
+        assert built.find("nobody", view) is None
+        assert servers(built, "any", view) == ("o" if view.startswith("openai") else "a")
+    assert [view for view in VIEWS if built.find("gpt", view) is not None] == ["openai", "openai+translated"]
+    assert [view for view in VIEWS if built.find("claude-9", view) is not None] == [
+        "anthropic", "anthropic+translated",
+    ]  # fmt: skip
+
+
+def test_translation_is_each_models_own() -> None:
+    """One model that may be translated does not make the others so."""
+    built = mixed({"t": Model(pool=BOTH, translate=True), "n": Model(pool=BOTH)})
+    assert (servers(built, "t", "openai+translated"), servers(built, "n", "openai+translated")) == ("o+a", "o")
+
+
+def test_a_view_that_leaves_nobody_out_is_the_whole() -> None:
+    """Where everybody speaks the same, nothing is built twice."""
+    built = build(config({"m": serves("u", "v"), "x-*": serves("u")}), NOW, None)
+    for model in ("m", "x-1"):
+        assert built.find(model, "openai") is built.find(model, "openai+translated") is built.find(model)
+        assert built.find(model, "anthropic") is None
+
+
+def test_fallbacks_are_followed_inside_a_view() -> None:
+    """A fallback that cannot serve the client is passed over, not the fallbacks behind it."""
+    models = {
+        "first": Model(pool=BOTH, fallback=("second", "third")),
+        "second": serves("o", fallback=("x-2",)),
+        "third": serves("a", "a"),
+        "x-*": Model(pool=BOTH),
+    }
+    built = mixed(models)
+    assert servers(built, "first", "") == "o+a, o, o+a, a+a"
+    assert servers(built, "first", "openai") == "o, o, o"
+    assert servers(built, "first", "anthropic") == "a, a, a+a"
+    assert servers(built, "second", "anthropic") == "", "its own pool has nobody for this client"
+    for view, at in (("openai", 2), ("anthropic", 1)):
+        route = built.find("first", view)
+        assert route is not None
+        assert (route.chain[at].name, route.chain[at].pool.targets[0].model) == ("x-*", "x-2")
+
+
+def test_views_share_what_is_counted_and_learnt(rng: Random) -> None:
+    """Whoever finds something out, for whichever client: breaker, cooldown, load, retries and correction are one."""
+    built = mixed({"m": Model(pool=BOTH, translate=True)})
+    whole, part = built.find("m"), built.find("m", "anthropic")
+    assert whole is not None
+    assert part is not None
+    assert whole is not part
+    seen, same = part.pool.targets[0], whole.pool.at("a")
+    assert same is not None
+    assert seen is not same
+    lease = seen.begin(NOW, 0)
+    assert (whole.pool.in_flight, same.upstream.in_flight) == (1, 1)
+    lease.end(NOW, 0)
+    answer(seen, Cause.RATE_LIMITED, NOW, rng, 5.0)
+    assert not same.eligible(NOW, 0)
+    later = NOW + 60
+    assert seen.eligible(later, 0)
+    eject(same, later, rng)
+    assert not seen.eligible(later, 0)
+    assert part.pool.retry is whole.pool.retry
+    assert part.correction is whole.correction
+    assert part.prices == whole.prices
+
+
+def test_a_route_of_a_view_has_its_models_settings() -> None:
+    """Prices, translation, default output, way to choose: all but the members is the model's."""
+    settings = Model(
+        pool=BOTH,
+        price=Price(input=Usd("1.5")),
+        translation=Translation(inline_system=True),
+        default_output_tokens=Count(77),
+        choose=Choose.ROUND_ROBIN,
+    )
+    built = mixed({"m": settings})
+    for view, members in (("", BOTH), ("openai", BOTH[:1]), ("anthropic", BOTH[1:])):
+        route = built.find("m", view)
+        assert route is not None
+        assert (route.name, route.default_output_tokens, route.members) == ("m", 77, members)
+        assert route.translation == settings.translation
+        assert route.prices is not None
+        assert type(route.pool.tiers[0]).__name__ == "RoundRobin"
+
+
+def test_a_reload_keeps_the_state_of_views(rng: Random) -> None:
+    """What was learnt for one kind of client before a reload is known after it, where a protocol changed too."""
+    models = {"m": Model(pool=BOTH)}
+    before = mixed(models)
+    route = before.find("m", "anthropic")
+    assert route is not None
+    eject(route.pool.targets[0], NOW, rng)
+    route.pool.retry.withdraw(1)
+    moved = {"o": OPENAI, "a": Upstream(base_url=CLAUDE.base_url)}
+    after = build(config(models, moved), NOW, before)
+    assert after.find("m", "anthropic") is None
+    seen = after.find("m", "openai")
+    assert seen is not None
+    assert [target.eligible(NOW, 0) for target in seen.pool.targets] == [True, False]
+    assert seen.pool.retry.active == 1
+
+
+def pinned(pins: Mapping[str, str], upstreams: Mapping[str, Upstream]) -> Config:
+    settings = config({"m": serves("u")}, upstreams)
+    return Config(upstreams=settings.upstreams, models=settings.models, pins=dict(pins))
+
+
+def test_a_pin_is_one_upstream_with_all_its_credentials() -> None:
+    """A pinned family is served by its upstream alone, whatever its protocol, under a label that is no model's."""
+    upstreams = {"p": upstream("p", "A", "B"), "c": CLAUDE}
+    built = build(pinned({"files": "p", "batches": "p", "skills": "c"}, upstreams), NOW, None)
+    assert set(built.pins) == {"files", "batches", "skills"}
+    for family, name, count in (("files", "p", 2), ("batches", "p", 2), ("skills", "c", 1)):
+        route = built.pins[family]
+        assert [target.upstream for target in route.pool.targets] == [built.upstreams[name]] * count
+        assert (route.name, route.chain, route.prices) == (PINNED, (route,), None)
+    assert built.find(PINNED) is None
+    assert set(built.routes) == {"m"}
+
+
+def test_a_pinned_upstream_is_not_draining() -> None:
+    """Without a model of its own it still serves; without the pin it takes nothing new."""
+    upstreams = {"p": upstream("p")}
+    built = build(pinned({"files": "p"}, upstreams), NOW, None)
+    assert not built.upstreams["p"].draining
+    after = build(pinned({}, upstreams), NOW, built)
+    assert after.upstreams["p"].draining
+    assert after.pins == {}
+
+
+def test_pins_of_one_upstream_share_its_health(rng: Random) -> None:
+    """Two families at one upstream are out together, and a reload does not let them in again."""
+    upstreams = {"p": upstream("p")}
+    settings = pinned({"files": "p", "batches": "p"}, upstreams)
+    built = build(settings, NOW, None)
+    eject(built.pins["files"].pool.targets[0], NOW, rng)
+    assert not built.pins["batches"].pool.targets[0].eligible(NOW, 0)
+    assert not build(settings, NOW, built).pins["files"].pool.targets[0].eligible(NOW, 0)

@@ -269,6 +269,51 @@ def test_the_limiter_keeps_exact_books() -> None:
     run_state_machine_as_test(LimiterModel, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
 
 
+def test_usage_is_charged_as_it_comes() -> None:
+    """What a long exchange uses counts at once, on top of what others reserve, and is not charged again at its end."""
+    limiter = Limiter(limits(tokens=600, concurrency=1), NOW)
+    limiter.take(NOW, 0)
+    limiter.charge(NOW, 500)
+    assert limiter.tokens is not None
+    assert limiter.tokens.remaining(NOW) == 100
+    assert limiter.overdrawn(NOW) is None
+    limiter.charge(NOW, 160)
+    refusal = limiter.overdrawn(NOW)
+    assert refusal is not None
+    assert (refusal.limit, refusal.never) == ("tokens", False)
+    assert refusal.retry_after_s == pytest.approx(6)
+    assert limiter.overdrawn(NOW + 6.001) is None
+    limiter.settle(NOW, 0, None)
+    assert (limiter.in_flight, limiter.reserved) == (0, 0)
+    assert limiter.tokens.level(NOW) == pytest.approx(-60)
+
+
+def test_without_a_limit_nothing_is_overdrawn() -> None:
+    """Charging a limiter that knows no tokens changes nothing."""
+    limiter = Limiter(limits(requests=60), NOW)
+    limiter.charge(NOW, 10**9)
+    assert limiter.overdrawn(NOW) is None
+
+
+def test_further_requests_in_a_slot_count_as_requests() -> None:
+    """A slot that is held lets requests through at the key's rate, and none while its tokens are in debt."""
+    limiter = Limiter(limits(requests=60, tokens=600, concurrency=1, burst=2), NOW)
+    limiter.take(NOW, 0)
+    assert limiter.refusal_of_more(NOW) is None
+    refusal = limiter.refusal_of_more(NOW)
+    assert refusal is not None
+    assert refusal.limit == "requests"
+    assert refusal.retry_after_s == pytest.approx(1)
+    assert limiter.refusal_of_more(NOW + 1.001) is None
+    limiter.charge(NOW + 1, 660)
+    refusal = limiter.refusal_of_more(NOW + 3)
+    assert refusal is not None
+    assert refusal.limit == "tokens"
+    assert limiter.requests is not None
+    assert limiter.requests.remaining(NOW + 3) == 2, "what is refused is not counted"
+    assert limiter.in_flight == 1
+
+
 def test_an_estimate_is_the_prompt_and_all_it_asks_for() -> None:
     """3.5 bytes a token, corrected; the completion by the client's bound, else by the default."""
     assert estimate_tokens(3500, 100, 1, 1024, 1.0)[1] == 1101

@@ -5,6 +5,7 @@ import pytest
 from router.errors import TABLE, Kind
 from router.policy.outcomes import (
     GATEWAY_TIMEOUT,
+    ID_ELSEWHERE,
     MODEL_UNPROMISED,
     VERDICTS,
     Blame,
@@ -37,6 +38,7 @@ MATRIX = [
     ("empty or cut stream", "EMPTY TRUNCATED", True, HARD, False, Cools.NONE, 502),
     ("silence", "FIRST_BYTE FIRST_TOKEN IDLE", True, SOFT, False, Cools.NONE, 504),
     ("the whole deadline", "TOTAL", False, SOFT, False, Cools.NONE, 504),
+    ("what its protocol cannot say", "UNTRANSLATABLE", True, NO, False, Cools.NONE, 400),
     ("our own pace", "PACE", True, NO, False, Cools.NONE, 429),
     ("client gone", "CLIENT_GONE", False, NO, False, Cools.NONE, 502),
     ("an answer", "OK", False, OK, False, Cools.NONE, 502),
@@ -73,7 +75,10 @@ def test_only_answers_that_are_the_clients_or_the_last_word_pass() -> None:
 
 def test_silence_and_broken_connections_prove_nothing_about_the_host() -> None:
     """Only a response that began properly counts in favour of the host."""
-    unanswered = "DNS CONNECT TLS CONNECT_TIMEOUT PACE STALE CLOSED PROTOCOL FIRST_BYTE FIRST_TOKEN TOTAL CLIENT_GONE"
+    unanswered = (
+        "DNS CONNECT TLS CONNECT_TIMEOUT PACE UNTRANSLATABLE STALE CLOSED PROTOCOL FIRST_BYTE FIRST_TOKEN TOTAL "
+        "CLIENT_GONE"
+    )
     assert {cause for cause in Cause if not VERDICTS[cause].answered} == {Cause[name] for name in unanswered.split()}
 
 
@@ -187,3 +192,18 @@ def test_a_model_nobody_promised_is_nobodys_fault() -> None:
     """Under a pattern a missing model cools nothing, fails over, and at last passes as a 404."""
     expected = Verdict(Cause.MODEL_MISSING, True, Blame.SUCCESS, Kind.MODEL_NOT_FOUND, passes=True)
     assert expected == MODEL_UNPROMISED
+
+
+def test_what_is_stored_elsewhere_is_looked_for_there() -> None:
+    """An upstream that does not know an id is well and answered properly; another one may know it (PROTOCOL 2.2).
+
+    If none does, the upstream's own words pass.
+    """
+    expected = Verdict(Cause.REQUEST, True, Blame.SUCCESS, Kind.UPSTREAM_ERROR, passes=True)
+    assert expected == ID_ELSEWHERE
+
+
+def test_what_was_never_sent_is_nobodys_fault() -> None:
+    """A member that would need what its protocol cannot say was not asked: it loses nothing, and gains nothing."""
+    verdict = VERDICTS[Cause.UNTRANSLATABLE]
+    assert (verdict.kind, verdict.passes, verdict.free_retry) == (Kind.UNSUPPORTED_PARAMETER, False, False)

@@ -143,3 +143,29 @@ def test_a_pool_counts_for_operators(rng: Random) -> None:
     eject(members.targets[1], NOW, rng)
     assert members.eligible(NOW) == 0
     assert repr(members) == "<Pool m: 2 targets, 1 in flight>"
+
+
+def test_the_target_at_an_upstream_is_found() -> None:
+    """By its upstream, with one of its credentials if that matters; the first of several if not."""
+    members = pool(Member(upstream="u"), Member(upstream="v", tier=2), upstreams={"u": upstream("u", "A", "B")})
+    first, second, third = members.targets
+    assert members.at("u") is first
+    assert (members.at("u", 0), members.at("u", 1), members.at("u", 2)) == (first, second, None)
+    assert (members.at("v"), members.at("v", 0), members.at("w")) == (third, third, None)
+
+
+def test_a_drained_member_is_found_but_not_picked(rng: Random) -> None:
+    """What is stored at a member with weight 0 can still be asked for there, and nothing else is sent to it."""
+    members = pool(Member(upstream="u", weight=0), Member(upstream="v"))
+    drained = members.at("u")
+    assert drained is not None
+    assert drained.upstream.name == "u"
+    assert drained not in members.targets
+    assert {members.pick(NOW, 0, (), (), rng) for _ in range(20)} == {members.at("v")}
+
+
+def test_a_member_that_is_out_is_found(rng: Random) -> None:
+    """Whether a target is healthy is not what is asked: there is no other place for what is stored there."""
+    members = equals(2)
+    eject(members.targets[0], NOW, rng)
+    assert members.at("u0") is members.targets[0]

@@ -1,4 +1,4 @@
-"""Compressed answers are read on the side, within bounds, wherever their bytes were cut."""
+"""Compressed requests are decoded, compressed answers read on the side, within bounds, wherever they were cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.protocol.coding import DECODED_MAX, KNOWN, StreamDecoder, decoded
+from router.errors import Kind, RequestError
+from router.protocol.coding import DECODED_MAX, KNOWN, StreamDecoder, decoded, inflated
 
 STREAM = (Path(__file__).parent / "samples" / "chat_lf.sse").read_bytes()
 CODED = {b"gzip": gzip.compress(STREAM), b"x-gzip": gzip.compress(STREAM), b"deflate": zlib.compress(STREAM)}
@@ -108,3 +109,68 @@ def test_a_long_stream_has_none() -> None:
     for _ in range(3):
         size += len(decoder.feed(coder.compress(bytes(DECODED_MAX - 1000)) + coder.flush(zlib.Z_SYNC_FLUSH)))
     assert size == 3 * (DECODED_MAX - 1000)
+
+
+REQUEST = b'{"model":"m","messages":[{"role":"user","content":"hello hello hello"}]}'
+PACKED = gzip.compress(REQUEST)
+
+
+def refusal(body: bytes, limit: int = DECODED_MAX) -> Kind:
+    with pytest.raises(RequestError) as caught:
+        inflated(body, limit)
+    return caught.value.kind
+
+
+@given(st.binary(max_size=200), st.integers(0, 9))
+def test_a_request_is_what_it_was_before_it_was_packed(body: bytes, level: int) -> None:
+    """Whatever the client packed, and however well, comes out again, the empty body too."""
+    assert inflated(gzip.compress(body, level), len(body)) == body
+
+
+def test_a_gzip_head_may_hold_a_name() -> None:
+    """The optional fields of the format (RFC 1952 section 2.3), which `gzip` on a command line writes, are read."""
+    named = PACKED[:3] + b"\x08" + PACKED[4:10] + b"body.json\0" + PACKED[10:]
+    assert inflated(named, len(REQUEST)) == REQUEST
+
+
+def test_half_a_request_is_refused() -> None:
+    """Wherever a packed body was cut off, its trailer included, it is not taken for a shorter request."""
+    assert {refusal(PACKED[:end]) for end in range(len(PACKED))} == {Kind.CONTENT_ENCODING}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        REQUEST,
+        zlib.compress(REQUEST),
+        PACKED + b"x",
+        PACKED + PACKED,
+        PACKED[:-8] + bytes(8),
+        PACKED[:-4] + bytes(4),
+        PACKED[:12] + b"\xff\xff" + PACKED[14:],
+    ],
+    ids=["plain", "zlib", "bytes behind it", "two of them", "wrong sum", "wrong length", "broken inside"],
+)
+def test_what_is_not_one_gzip_is_refused(body: bytes) -> None:
+    """Two readers must not see two requests in it, so nothing but one whole member is taken."""
+    assert refusal(body) is Kind.CONTENT_ENCODING
+
+
+def test_a_request_has_a_bound_when_it_is_decoded() -> None:
+    """The bound is exact, and a body that would become a thousand times as long is refused like one a byte too long."""
+    assert inflated(PACKED, len(REQUEST)) == REQUEST
+    assert refusal(PACKED, len(REQUEST) - 1) is Kind.TOO_LARGE_DECODED
+    assert refusal(gzip.compress(bytes(10_000_000)), 10_000) is Kind.TOO_LARGE_DECODED
+
+
+@given(st.binary(max_size=100) | st.binary(max_size=40).map(lambda tail: PACKED[:20] + tail))
+def test_any_bytes_are_inflated_or_refused(body: bytes) -> None:
+    """Whatever bytes come, there is a body within the bound or a refusal of one of two kinds."""
+    try:
+        text = inflated(body, 50)
+    except RequestError as fault:
+        kind = fault.kind
+    else:
+        assert len(text) <= 50
+        return
+    assert kind in {Kind.CONTENT_ENCODING, Kind.TOO_LARGE_DECODED}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from router.protocol.durations import (
     WAIT_S_MAX,
+    anthropic_limit_headers,
     go_duration,
     parse_wait,
     rate_limit_headers,
@@ -169,3 +170,40 @@ def test_limits_that_do_not_exist_are_left_out() -> None:
     assert b"tokens" not in requests
     assert b"requests" not in tokens
     assert rate_limit_headers(None, None, None, None, None, None) == b""
+
+
+def test_rate_limits_have_anthropics_names() -> None:
+    """Both dimensions, a debt shown as nothing left, and a reset as the moment it happens, rounded up to a second."""
+    assert anthropic_limit_headers(600, 599, 0.1, 500_000, -20, 62.5, NOW + 0.2) == (
+        b"anthropic-ratelimit-requests-limit: 600\r\n"
+        b"anthropic-ratelimit-requests-remaining: 599\r\n"
+        b"anthropic-ratelimit-requests-reset: 2026-11-22T10:00:01Z\r\n"
+        b"anthropic-ratelimit-tokens-limit: 500000\r\n"
+        b"anthropic-ratelimit-tokens-remaining: 0\r\n"
+        b"anthropic-ratelimit-tokens-reset: 2026-11-22T10:01:03Z\r\n"
+    )
+
+
+def test_limits_that_do_not_exist_are_left_out_for_anthropic_too() -> None:
+    """Each dimension stands for itself, one that is full resets now, and none makes no lines."""
+    requests = anthropic_limit_headers(1, 0, 60.0, None, None, None, NOW)
+    tokens = anthropic_limit_headers(None, None, None, 1, None, None, NOW)
+    assert requests.count(b"\r\n") == tokens.count(b"\r\n") == 3
+    assert b"tokens" not in requests
+    assert tokens.endswith(b"tokens-remaining: 0\r\nanthropic-ratelimit-tokens-reset: 2026-11-22T10:00:00Z\r\n")
+    assert anthropic_limit_headers(None, None, None, None, None, None, NOW) == b""
+
+
+@given(st.floats(0, WAIT_S_MAX - 1), st.floats(0, 3e9))
+def test_both_families_say_the_same_reset(seconds: float, at: float) -> None:
+    """A client of either protocol waits as long, rounded up to the unit of its own, and never comes early."""
+    lines = anthropic_limit_headers(None, None, None, 1, 0, seconds, at).decode().splitlines()
+    wait = parse_wait(lines[2].partition(": ")[2], now_wall=at)
+    assert wait is not None
+    assert seconds - 1e-5 <= wait <= seconds + 1.00001
+
+
+def test_a_reset_without_end_is_a_year_away() -> None:
+    """A limit that never fills up again has a moment that can be written."""
+    lines = anthropic_limit_headers(1, 0, math.inf, None, None, None, NOW)
+    assert lines.endswith(b"reset: 2027-11-23T10:00:00Z\r\n")

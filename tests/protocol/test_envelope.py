@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from router.config.schema import CodeStyle
 from router.errors import TABLE, Kind, Problem, Refused, RequestError, UpstreamError
 from router.protocol.envelope import Dialect, event, headers, mask, passes, render, wrap_upstream
-from router.protocol.openai import ErrorFacts, Meaning, read_chunk, read_error
+from router.protocol.facts import ErrorFacts, Meaning
+from router.protocol.openai import read_chunk
+from router.protocol.upstream_errors import read_error
 
 ID = "req_0123456789"
 UNKNOWN = RequestError(Kind.MODEL_NOT_FOUND, "model 'gpt-x' not found", param="model")
@@ -69,9 +71,11 @@ def test_every_kind_renders(kind: Kind, dialect: Dialect, style: CodeStyle) -> N
     else:
         assert error["type"] == (row.type if style is CodeStyle.NUMBER else row.openai_type)
         assert error["reason"] == kind.value
-    assert event(problem, ID, dialect, style).endswith(
-        b"data: " + render(problem, ID, dialect, style) + b"\n\n",
-    )
+    said = event(problem, ID, dialect, style)
+    if dialect is Dialect.RESPONSES:
+        assert json.loads(said.partition(b"data: ")[2])["code"] == kind.value
+    else:
+        assert said.endswith(b"data: " + render(problem, ID, dialect, style) + b"\n\n")
     assert b"content-type: application/json\r\n" in headers(problem, ID, dialect)
 
 
@@ -237,3 +241,45 @@ def test_wrapped_credentials_are_masked() -> None:
 def test_mask(text: str, masked: str) -> None:
     """Our credentials and whatever looks like a token or an organisation's id are masked, and ordinary words stay."""
     assert mask(text, ["x", "", "my-own-credential", "my-own-credential-1"]) == masked
+
+
+def test_an_error_in_a_responses_stream_takes_the_next_number() -> None:
+    """Its fields stand flat, and its sequence number follows that of the event before it."""
+    cut = UpstreamError(Kind.UPSTREAM_TRUNCATED, "It broke off.")
+    before = b'event: x\ndata: {"type":"x","sequence_number":41}\n\n'
+    name, _, data = event(cut, ID, Dialect.RESPONSES, after=before).partition(b"\ndata: ")
+    assert name == b"event: error"
+    assert json.loads(data) == {
+        "type": "error",
+        "code": "upstream_truncated",
+        "message": f"It broke off. (request id: {ID})",
+        "param": None,
+        "sequence_number": 42,
+    }
+    assert json.loads(event(cut, ID, Dialect.RESPONSES).partition(b"data: ")[2])["sequence_number"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "passing"),
+    [
+        (b'{"type":"error","error":{"type":"invalid_request_error","message":"No."}}', True),
+        (b'{"error":{"type":"invalid_request_error","message":"No."}}', False),
+    ],
+)
+def test_an_anthropic_client_gets_only_its_own_envelope(body: bytes, passing: bool) -> None:
+    """An upstream's error in OpenAI's shape would show as "Not Found" there; the other way round it is readable."""
+    facts = read_error(400, "application/json", body)
+    assert passes(400, facts, Dialect.ANTHROPIC) is passing
+    assert passes(400, facts, Dialect.OPENAI)
+    wrapped = json.loads(wrap_upstream(400, facts, body, ID, dialect=Dialect.ANTHROPIC))
+    assert wrapped["type"] == "error"
+    assert wrapped["error"]["type"] == "invalid_request_error"
+    assert wrapped["error"]["message"] == f"No. (request id: {ID})"
+    assert wrapped["request_id"] == ID
+
+
+def test_errors_that_the_operator_exposes_pass_whatever_they_say() -> None:
+    """With `expose_errors` a 429 reaches the client as it came; without, its text could name the operator's account."""
+    facts = read_error(429, "application/json", b'{"error":{"message":"org limit"}}')
+    assert not passes(429, facts)
+    assert passes(429, facts, exposed=True)

@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 
 from router.errors import Kind, RequestError
 from router.protocol import splice
-from router.protocol.splice import MEMBERS_MAX, MODEL_CHARS_MAX, TOKENS_MAX, compose, read_chat
+from router.protocol.asks import Ask, Splice, of_form
+from router.protocol.multipart import FormScanner
+from router.protocol.splice import MEMBERS_MAX, MODEL_CHARS_MAX, TOKENS_MAX, compose, model_splice, read_ask
 
 ASK = b'"stream_options":{"include_usage":true},'
 
 
 def sent(body: bytes, model: str | None = None, *, ask_usage: bool = False) -> bytes:
     """The body that goes upstream."""
-    return b"".join(compose(read_chat(body), body, model, ask_usage))
+    return b"".join(compose(read_ask(body), body, model or "", ask_usage=ask_usage))
 
 
 def refusal(body: bytes) -> tuple[Kind, str | None]:
     with pytest.raises(RequestError) as caught:
-        read_chat(body)
+        read_ask(body)
     return caught.value.kind, caught.value.param
 
 
@@ -57,11 +59,11 @@ def test_only_the_value_of_model_is_replaced(body: bytes, expected: bytes) -> No
     assert sent(body, 'b/"c') == expected
 
 
-@pytest.mark.parametrize("model", [None, "a"])
-def test_a_body_without_changes_is_the_clients_object(model: str | None) -> None:
+@pytest.mark.parametrize("model", ["", "a"])
+def test_a_body_without_changes_is_the_clients_object(model: str) -> None:
     """The same name, or none, leaves the body alone: the very same bytes object is sent."""
     body = b'{"model":"\\u0061","stream":false}'
-    parts = compose(read_chat(body), body, model, ask_usage=True)
+    parts = compose(read_ask(body), body, model, ask_usage=True)
     assert len(parts) == 1
     assert parts[0] is body
 
@@ -80,7 +82,7 @@ def test_a_name_outside_ascii_is_sent_as_utf8() -> None:
 def test_large_bodies_are_cut_into_views() -> None:
     """A body of 20 MB is spliced without copying it."""
     body = b'{"messages":"' + b"x" * 20_000_000 + b'","model":"a","stream":true}'
-    parts = compose(read_chat(body), body, "b", ask_usage=True)
+    parts = compose(read_ask(body), body, "b", ask_usage=True)
     views = [part for part in parts if isinstance(part, memoryview)]
     assert sum(map(len, views)) == len(body) - len(b'"a"')
     assert all(view.obj is body for view in views)
@@ -168,7 +170,7 @@ def test_model_must_be_there() -> None:
 def test_model_must_be_a_name(value: bytes) -> None:
     """A model is text of 1 to 512 characters, and the refusal says so."""
     with pytest.raises(RequestError, match="1 to 512 characters") as caught:
-        read_chat(b'{"model":' + value + b"}")
+        read_ask(b'{"model":' + value + b"}")
     assert (caught.value.kind, caught.value.param) == (Kind.INVALID_TYPE, "model")
 
 
@@ -176,13 +178,13 @@ def test_model_must_be_a_name(value: bytes) -> None:
 def test_the_longest_model_is_counted_in_characters(spelling: str) -> None:
     """However its characters are written, a name of 512 of them is accepted as it stands."""
     body = f'{{"model":"{spelling * MODEL_CHARS_MAX}"}}'.encode()
-    assert read_chat(body).model == json.loads(body)["model"]
+    assert read_ask(body).model == json.loads(body)["model"]
 
 
 @pytest.mark.parametrize(("value", "stream"), [(b"true", True), (b"false", False), (b"null", False)])
 def test_stream_is_a_boolean_or_null(value: bytes, stream: bool) -> None:
     """Only the literal `true` asks for a stream."""
-    assert read_chat(b'{"model":"a","stream":' + value + b"}").stream is stream
+    assert read_ask(b'{"model":"a","stream":' + value + b"}").stream is stream
 
 
 @pytest.mark.parametrize("value", [b"1", b'"true"', b"[]", b"{}", b"0.5"])
@@ -217,7 +219,7 @@ def test_usage_is_asked_for(written: bytes, expected: bytes | None) -> None:
     """Each row of PROTOCOL 5.3: usage is asked for with the smallest change, beside a replaced model on either side."""
     for before, after in ((b'{"model":"a"', b',"stream":true}'), (b'{"stream":true', b',"model":"a"}')):
         body = before + written + after
-        assert not read_chat(body).wants_usage
+        assert not read_ask(body).wants_usage
         new = body.replace(written, expected) if expected is not None else b"{" + ASK + body[1:]
         assert sent(body, ask_usage=True) == new
         assert sent(body, "b", ask_usage=True) == new.replace(b'"model":"a"', b'"model":"b"')
@@ -230,7 +232,7 @@ def test_usage_is_asked_for(written: bytes, expected: bytes | None) -> None:
 def test_a_client_that_asks_for_usage_is_left_alone(options: bytes) -> None:
     """Nothing is added, and the client is known to want the usage chunk."""
     body = b'{"model":"a","stream":true,"stream_options":' + options + b"}"
-    assert read_chat(body).wants_usage
+    assert read_ask(body).wants_usage
     assert sent(body, ask_usage=True) == body
 
 
@@ -278,7 +280,7 @@ def test_options_of_another_type_are_refused(options: bytes, param: str) -> None
 )
 def test_max_tokens_is_a_number_or_unknown(members: bytes, expected: int | None) -> None:
     """Whatever stands there, the token limit is a whole number within bounds or None, and nothing is refused for it."""
-    assert read_chat(b'{"model":"a"' + members + b"}").max_tokens == expected
+    assert read_ask(b'{"model":"a"' + members + b"}").max_tokens == expected
 
 
 @pytest.mark.parametrize(
@@ -286,13 +288,13 @@ def test_max_tokens_is_a_number_or_unknown(members: bytes, expected: int | None)
 )
 def test_n_is_within_bounds(n: bytes, expected: int) -> None:
     """The number of choices counts as 1 to 128."""
-    assert read_chat(b'{"model":"a","n":' + n + b"}").n == expected
+    assert read_ask(b'{"model":"a","n":' + n + b"}").n == expected
 
 
 def test_members_are_bounded() -> None:
     """A body of endless members is refused before they fill the memory; the largest number allowed is not."""
     members = b"".join(b'"%d":1,' % number for number in range(MEMBERS_MAX - 1))
-    assert read_chat(b"{" + members + b'"model":"a"}').model == "a"
+    assert read_ask(b"{" + members + b'"model":"a"}').model == "a"
     assert refusal(b'{"":1,' + members + b'"model":"a"}') == (Kind.INVALID_JSON, None)
     assert refusal(b"{" + b'"":1,' * 1_000_000 + b'"model":"a"}') == (Kind.INVALID_JSON, None)
 
@@ -390,7 +392,7 @@ def test_any_object_is_spliced_as_the_reference_does(made: tuple[bytes, list[tup
     if len(set(guarded)) < len(guarded) or "Stream" in names:
         assert refusal(body)[0] is Kind.DUPLICATE_PARAMETER
         return
-    assert read_chat(body).model == dict(_pairs(body))["model"]
+    assert read_ask(body).model == dict(_pairs(body))["model"]
     assert sent(body, "new", ask_usage=True) == _reference(body, places)
 
 
@@ -401,7 +403,7 @@ def test_both_ways_of_reading_agree(made: tuple[bytes, list[tuple[str, int, int]
     outcomes = []
     for padding in (b"", b" ", b" " * 5 * MEMBERS_MAX):
         try:
-            read = read_chat(body + padding)
+            read = read_ask(body + padding)
             assert read.text_bytes == len(body + padding)
             outcomes.append(repr(msgspec.structs.replace(read, text_bytes=0)))
         except RequestError as problem:
@@ -413,7 +415,7 @@ def test_both_ways_of_reading_agree(made: tuple[bytes, list[tuple[str, int, int]
 def test_garbage_raises_nothing_but_a_refusal(body: bytes) -> None:
     """Whatever bytes come, they are read or refused, and only what is an object with a model is read."""
     try:
-        request = read_chat(body)
+        request = read_ask(body)
     except RequestError:
         return
     assert json.loads(body)["model"] == request.model
@@ -437,9 +439,9 @@ def test_pictures_are_passed_over(stream: bytes, model_first: bool) -> None:
     picture = b'"messages":[{"content":[{"image_url":{"url":"%b"}},{"image_url":{"url":"%b"}}]}]' % (PICTURE, PICTURE)
     members = (b'"model":"a",%b%b' if model_first else b'%b%b,"model":"a"') % (stream, picture)
     body = b"{" + members + b"}"
-    read = read_chat(body)
+    read = read_ask(body)
     assert read.model == "a"
-    parts = b"".join(bytes(part) for part in compose(read, body, "other", True))
+    parts = b"".join(bytes(part) for part in compose(read, body, "other", ask_usage=True))
     asks = b'"include_usage":true' in parts
     assert asks == bool(stream)
     plain = parts.replace(b'"other"', b'"a"').replace(b'"include_usage":true,', b"")
@@ -450,8 +452,8 @@ def test_pictures_are_passed_over(stream: bytes, model_first: bool) -> None:
 
 def test_what_cannot_end_its_string_is_not_passed_over() -> None:
     """A backslash in what looks like a picture means that it is read: an escaped quote does not end a string."""
-    assert read_chat(b'{"model":"a","x":"' + PICTURE + rb'\n"}').text_bytes > len(PICTURE)
-    assert read_chat(b'{"model":"a","x":"' + PICTURE + rb'\",\"model\":\"b"}').model == "a"
+    assert read_ask(b'{"model":"a","x":"' + PICTURE + rb'\n"}').text_bytes > len(PICTURE)
+    assert read_ask(b'{"model":"a","x":"' + PICTURE + rb'\",\"model\":\"b"}').model == "a"
     assert refusal(b'{"model":"a","x":"' + PICTURE + rb'\"","model":"b"}')[0] is Kind.DUPLICATE_PARAMETER
 
 
@@ -479,3 +481,208 @@ def test_a_model_is_the_name_that_is_sent(size: int) -> None:
         b'{"x":"%b","model":"%b"}' % (PICTURE, name),
     ):
         assert refusal(body) == (Kind.INVALID_TYPE, "model")
+
+
+def read_other(body: bytes) -> Ask:
+    """What is read on a route that has no `stream_options` and may do without a model."""
+    return read_ask(body, model_optional=True, asks_usage=False)
+
+
+def inserted(body: bytes, model: str, edits: tuple[Splice, ...] = ()) -> bytes:
+    """The body that goes upstream from such a route."""
+    return b"".join(compose(read_other(body), body, model, ask_usage=True, edits=edits))
+
+
+def test_a_body_may_do_without_a_model_only_where_it_is_optional() -> None:
+    """Without a model the name is empty and has no place; where it is needed, it is missed."""
+    read = read_other(b'{"input":"x"}')
+    assert (read.model, read.model_at) == ("", None)
+    with pytest.raises(RequestError) as caught:
+        read_ask(b'{"input":"x"}', asks_usage=False)
+    assert (caught.value.kind, caught.value.param) == (Kind.MISSING_PARAMETER, "model")
+
+
+@pytest.mark.parametrize("value", [b"null", b'""', b"1", b"[]"])
+def test_an_optional_model_is_a_name_if_it_is_there(value: bytes) -> None:
+    """What is written as a model and is none is refused, not taken for an absent one."""
+    with pytest.raises(RequestError) as caught:
+        read_other(b'{"model":%b}' % value)
+    assert (caught.value.kind, caught.value.param) == (Kind.INVALID_TYPE, "model")
+
+
+WITHOUT_MODEL = {
+    "empty": (b"{}", b'{"model":"m/\\"x"}'),
+    "empty with space": (b" {\n} ", b' {"model":"m/\\"x"\n} '),
+    "one member": (b'{"a":1}', b'{"model":"m/\\"x","a":1}'),
+    "space around": (b' { "a":1}', b' {"model":"m/\\"x", "a":1}'),
+    "lines": (b'\r\n\t{\n  "a": 1\n}', b'\r\n\t{"model":"m/\\"x",\n  "a": 1\n}'),
+    "braces inside": (b'{"a":"{","b":{}}', b'{"model":"m/\\"x","a":"{","b":{}}'),
+    "a model inside": (b'{"a":{"model":"n"}}', b'{"model":"m/\\"x","a":{"model":"n"}}'),
+    "half a pair": (b'{"a":"\\ud800"}', b'{"model":"m/\\"x","a":"\\ud800"}'),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), WITHOUT_MODEL.values(), ids=WITHOUT_MODEL)
+def test_a_missing_model_is_written_before_the_first_member(body: bytes, expected: bytes) -> None:
+    """The configured model becomes the first member, every byte of the client's stays, and the body stays JSON."""
+    assert inserted(body, 'm/"x') == expected
+    assert inserted(body, "") == body
+    assert read_other(expected).model == 'm/"x'
+
+
+def test_a_model_is_written_before_pictures_too() -> None:
+    """In a body whose pictures are passed over, the place is the same."""
+    body = b' {"image":"%b"}' % PICTURE
+    assert inserted(body, "m") == b' {"model":"m",' + body[2:]
+
+
+@given(
+    st.dictionaries(_TEXTS.filter(lambda name: name.casefold() not in {"model", "stream", "stream_options"}), _VALUES)
+)
+def test_any_object_takes_a_model(members: dict[str, Any]) -> None:
+    """Whatever the object holds, it holds the same and the model afterwards."""
+    for indent in (None, 1):
+        body = json.dumps(members, indent=indent).encode()
+        assert _pairs(inserted(body, "m")) == [("model", "m"), *_pairs(body)]
+
+
+def test_a_model_and_other_edits_stand_side_by_side() -> None:
+    """Other changes to the body, before and behind and at the place of the model, do not disturb it."""
+    body = b'{"a":1,"b":2}'
+    assert inserted(body, "m", ((1, 1, b'"z":0,'), (7, 12, b'"c":3'))) in {
+        b'{"model":"m","z":0,"a":1,"c":3}',
+        b'{"z":0,"model":"m","a":1,"c":3}',
+    }
+    body = b'{"a":1,"model":"n","b":2}'
+    assert inserted(body, "m", ((1, 7, b""), (18, 24, b""))) == b'{"model":"m"}'
+    assert inserted(body, "", ((5, 6, b"7"),)) == b'{"a":7,"model":"n","b":2}'
+
+
+def test_a_model_that_is_there_needs_no_splice() -> None:
+    """The same name, or none to write, changes nothing."""
+    assert model_splice(read_other(b'{"model":"m"}'), "m") == []
+    assert model_splice(read_other(b"{}"), "") == []
+    assert model_splice(read_other(b'{"model":"m"}'), "n") == [(9, 12, b'"n"')]
+
+
+def test_stream_options_are_not_known_everywhere() -> None:
+    """Where the option means nothing, it is neither judged nor added, and a stream is a stream all the same."""
+    body = b'{"model":"m","stream":true,"stream_options":7}'
+    read = read_other(body)
+    assert (read.stream, read.wants_usage, read.ask_at) == (True, False, None)
+    assert inserted(body, "") == body
+    assert inserted(b'{"stream":true}', "") == b'{"stream":true}'
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        (b'"previous_response_id":"resp_1"', "resp_1"),
+        (b'"previous_response_id":"r\\u0065sp_1"', "resp_1"),
+        (b'"conversation":"conv_1"', "conv_1"),
+        (b'"conversation":{"id":"conv_1"}', "conv_1"),
+        (b'"conversation" : { "x":[{"id":1}], "id" : "conv_1" }', "conv_1"),
+        (b'"previous_response_id":"resp_1","conversation":"conv_1"', "resp_1"),
+        (b'"previous_response_id":null,"conversation":"conv_1"', "conv_1"),
+        (b'"previous_response_id":"","conversation":{"id":"conv_1"}', "conv_1"),
+        (b'"previous_response_id":null', ""),
+        (b'"previous_response_id":7', ""),
+        (b'"previous_response_id":["resp_1"]', ""),
+        (b'"conversation":null', ""),
+        (b'"conversation":{}', ""),
+        (b'"conversation":{"id":7}', ""),
+        (b'"conversation":["conv_1"]', ""),
+        (b'"input":[{"previous_response_id":"resp_1"}]', ""),
+        (b'"a":1', ""),
+    ],
+)
+def test_what_a_request_builds_upon_is_named(members: bytes, named: str) -> None:
+    """The id of an earlier answer, else of the conversation, as text or in an object; what is no id is the upstream's
+    business (PROTOCOL 2.2)."""
+    for body in (b"{%b}" % members, b'{"model":"m",%b}' % members, b'{"model": "m",%b,"x":"\\ud800"}' % members):
+        assert read_other(body).named_id == named
+
+
+def test_only_some_routes_build_upon_something() -> None:
+    """A chat request is nowhere bound, whatever it holds."""
+    read = read_ask(b'{"model":"m","previous_response_id":"resp_1","voice":"v","input":"abc"}')
+    assert (read.named_id, read.characters) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("members", "characters"),
+    [
+        (b'"voice":"alloy","input":"hello"', 5),
+        ('"voice":"alloy","input":"h\u00e9llo \U0001f600"'.encode(), 7),
+        (b'"voice":{"id":"v"},"input":"\\ud83d\\ude00\\n"', 2),
+        (b'"input":"","voice":"alloy"', 0),
+        (b'"input":"hello"', 0),
+        (b'"voice":"alloy"', 0),
+        (b'"voice":"alloy","input":["hello"]', 0),
+        (b'"voice":"alloy","input":null', 0),
+    ],
+)
+def test_speech_is_counted_in_characters(members: bytes, characters: int) -> None:
+    """Of a text with a voice its characters count, not its bytes nor its escapes."""
+    assert read_other(b'{"model":"tts",%b}' % members).characters == characters
+
+
+def test_text_that_looks_like_a_picture_is_spoken_whole() -> None:
+    """What is passed over for its looks is counted where it is to be spoken."""
+    body = b'{"model":"tts","voice":"v","input":"%b"}' % PICTURE
+    read = read_other(body)
+    assert read.characters == len(PICTURE)
+    assert read.text_bytes < 5000
+    assert inserted(body, "other") == body.replace(b'"tts"', b'"other"')
+
+
+@pytest.mark.parametrize("depth", range(150, 1000, 50))
+def test_a_deep_conversation_is_read_or_refused(depth: int) -> None:
+    """However deep what holds the id is, there is an answer or a refusal."""
+    body = b'{"conversation":{"id":"c","x":%b%b},"voice":%b%b}' % (
+        b"[" * depth,
+        b"]" * depth,
+        b"[" * depth,
+        b"]" * depth,
+    )
+    try:
+        assert read_other(body).named_id == "c"
+    except RequestError as refusal:
+        assert refusal.kind is Kind.INVALID_JSON  # noqa: PT017 - which of the two depends on the interpreter
+
+
+def read_form(body: bytes) -> Ask:
+    scanner = FormScanner(b"b")
+    scanner.feed(body)
+    return of_form(scanner.finish(), b"b")
+
+
+def test_a_form_gets_a_part_before_its_first() -> None:
+    """A form without a model is sent with one more part, in front, behind what stands before its first delimiter."""
+    first = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n'
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n'
+    for preamble in (b"", b"\r\n", b"hello\r\n"):
+        body = preamble + first + b"--b--\r\n"
+        sent_body = b"".join(compose(read_form(body), body, "m", ask_usage=True))
+        assert sent_body == preamble + part + first + b"--b--\r\n"
+        assert read_form(sent_body).model == "m"
+        assert compose(read_form(body), body, "", ask_usage=True) == [body]
+
+
+def test_a_forms_model_is_replaced_in_its_part() -> None:
+    """A form's model is plain text: no quotes, and nothing else changes."""
+    body = b"--b\r\nContent-Disposition: form-data; name=model\r\n\r\nwhisper\r\n--b--\r\n"
+    assert b"".join(compose(read_form(body), body, 'a"\u00e9', ask_usage=True)) == body.replace(
+        b"whisper", 'a"\u00e9'.encode()
+    )
+    assert compose(read_form(body), body, "whisper", ask_usage=True) == [body]
+
+
+@pytest.mark.parametrize(
+    "body", [b"--b--\r\n", b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nx\r\n--b--\r\n']
+)
+def test_a_name_that_would_end_its_part_is_refused(body: bytes) -> None:
+    """A client cannot choose a boundary that makes an upstream read another form than the router."""
+    with pytest.raises(RequestError) as caught:
+        model_splice(read_form(body), "large-b")
+    assert (caught.value.kind, caught.value.param) == (Kind.INVALID_MULTIPART, "model")

@@ -254,7 +254,7 @@ async def test_a_bug_of_ours_in_reading_an_answer_costs_one_request(
     client = await running.open()
     await first.asked(1 + repeated)
     (exchange,) = running.daemon._relay.exchanges
-    exchange.chat = None
+    exchange.ask = None
     go_on.set()
     answer = await client.answer()
     assert (answer.status, answer.error["reason"]) == (500, "internal")
