@@ -2,6 +2,8 @@
 
 VENV ?= .venv
 OPENAI1 := .venv-openai1
+ANTHROPIC0 := .venv-anthropic0
+NODE := tests/sdk/node
 SECOND := .venv-second
 ARGS ?=
 
@@ -41,7 +43,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean pytest pytest-second openai1
+.PHONY: help demo test lint bench lock clean pytest pytest-second clients openai1 anthropic0 node
 .NOTPARALLEL:
 
 help:  ## this list
@@ -65,15 +67,17 @@ lock:  ## the lock files anew from pyproject.toml (needs uv; delete one first to
 	$(LOCK) pyproject.toml --group dev -o requirements-dev.lock
 	echo 'setuptools>=77' | $(LOCK) - -o requirements-build.lock
 	echo 'openai==1.109.1' | $(LOCK) - -o requirements-openai1.lock
+	echo 'anthropic==0.125.0' | $(LOCK) - -o requirements-anthropic0.lock
+	npm install --prefix $(NODE) --package-lock-only --omit-lockfile-registry-resolved --loglevel=error
 
 clean:  ## remove what was built here
-	rm -rf $(VENV) $(OPENAI1) $(SECOND) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OPENAI1) $(ANTHROPIC0) $(SECOND) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-emit-index-url --no-emit-find-links
 
 # The last line of `make test` is the closing line of this run.
-pytest: $(VENV)/.dev openai1
+pytest: $(VENV)/.dev clients
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 # Without tests/sdk, which is slow and about the SDKs: tests/relay plays the same answers on this Python too.
@@ -84,13 +88,31 @@ pytest-second: $(VENV)/.dev
 	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk $(ARGS); \
 	else echo "Only one of Python 3.11 and 3.13 is here: tested on one"; fi
 
-# The oldest SDK generation in wide use lives apart, as it needs other versions of what the newest needs too.
-# Without it its tests are skipped and say why.
+# SDK generations that need other versions of what the newest need too live apart, and so does what runs on Node.
+# Without one of them its tests are skipped and say why.
+clients: openai1 anthropic0 node
+
 openai1:
 	@$(MAKE) --no-print-directory $(OPENAI1)/.done || echo "The tests with openai 1.x will be skipped"
 
+anthropic0:
+	@$(MAKE) --no-print-directory $(ANTHROPIC0)/.done || echo "The tests with anthropic 0.x will be skipped"
+
+node:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.done; \
+	else echo "No node and npm found"; false; fi || echo "The tests with openai on Node will be skipped"
+
 $(OPENAI1)/.done: requirements-openai1.lock
 	$(call environment,$(OPENAI1),$(PYTHON),$<)
+	@touch $@
+
+$(ANTHROPIC0)/.done: requirements-anthropic0.lock
+	$(call environment,$(ANTHROPIC0),$(PYTHON),$<)
+	@touch $@
+
+$(NODE)/node_modules/.done: $(NODE)/package.json $(NODE)/package-lock.json
+	@echo "Setting up $(NODE)/node_modules (once)"
+	@npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Script = Callable[["Turn"], Awaitable[None]]
 
 _WRITE_HIGH_BYTES = 64 * 1024
+_WITHOUT_BODY = (b"GET ", b"DELETE ")
 _LINGER_RESET = struct.pack("ii", 1, 0)
 """`SO_LINGER` on with no time: closing sends RST instead of FIN."""
 
@@ -153,6 +154,8 @@ class _Connection(asyncio.Protocol):
             await self._more()
         received = Received(bytes(self._buffer[:end]), b"", place, self.gone)
         lengths = received.values("content-length")
+        if received.line.startswith(_WITHOUT_BODY) and not lengths:
+            lengths = [b"0"]
         if received.values("transfer-encoding") or len(lengths) != 1:
             self.upstream.faults.append(f"framing of {received.head!r}")
         length = int(lengths[0])

@@ -5,12 +5,9 @@ Each combination makes all its calls in one run of `calls.py` against a daemon o
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import os
 import sys
-from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +22,13 @@ from router.demo.behaviour import Behaviour
 from router.demo.upstreams import WORDS, DemoUpstream
 from router.events import Event, ExchangeEnded, Outcome
 from tests.sdk.calls import Call, Observation, Plan
+from tests.sdk.running import ROOT, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("calls.py")
 GENERATIONS = {"newest": Path(sys.executable), "1.x": ROOT / ".venv-openai1/bin/python"}
-RUN_TIMEOUT_S = 60
 
 UPSTREAM_SECRET = "sk-upstream-5c9e1f"
 BODY_MAX = 64 * 1024
@@ -152,29 +148,14 @@ async def observe(interpreter: Path, folder: Path, *, asynchronous: bool) -> Run
         await daemon.start()
         stack.push_async_callback(daemon.stop, hurry=True)
         base_url = "http://{}:{}/v1".format(*daemon.data_address)
-        output = await carry_out(interpreter, Plan(base_url=base_url, asynchronous=asynchronous, calls=CALLS))
+        output: list[Observation] = await carry_out(
+            (str(interpreter), "-I", str(SCRIPT)), Plan(base_url=base_url, asynchronous=asynchronous, calls=CALLS)
+        )
     return Run(
         seen={observation["name"]: observation for observation in output},
         records=[event for event in events if isinstance(event, ExchangeEnded)],
         addresses=[f"127.0.0.1:{upstream.port}" for upstream in upstreams.values()],
     )
-
-
-async def carry_out(interpreter: Path, plan: Plan) -> list[Observation]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
-    process = await asyncio.create_subprocess_exec(
-        interpreter, "-I", SCRIPT, stdin=PIPE, stdout=PIPE, stderr=PIPE, env={**environ, "NO_PROXY": "127.0.0.1"}
-    )
-    try:
-        async with asyncio.timeout(RUN_TIMEOUT_S):
-            stdout, stderr = await process.communicate(json.dumps(plan).encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, stderr.decode()
-    output: list[Observation] = json.loads(stdout)
-    return output
 
 
 def settings(upstreams: Mapping[str, DemoUpstream]) -> dict[str, Any]:
