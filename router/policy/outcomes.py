@@ -269,7 +269,8 @@ _STATUS_BY_NAME: dict[str, int] = {
     name: status
     for status, names in {
         400: "invalid_request_error bad_request badrequesterror context_length_exceeded content_filter "
-        "content_policy_violation invalid_prompt invalid_value validation_error invalid_argument",
+        "content_policy_violation moderation_blocked image_generation_user_error invalid_prompt invalid_value "
+        "validation_error invalid_argument",
         401: "authentication_error invalid_api_key unauthorized unauthenticated authenticationerror",
         402: "billing_error insufficient_quota insufficient_credits credit_balance_exhausted payment_required",
         403: "permission_error permission_denied forbidden permissiondeniederror",

@@ -48,6 +48,15 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     """Of a form. Empty: the body is JSON, or nothing that is looked into."""
 
 
+def of_call(form: Form, session: Ask) -> Ask:
+    """Return what the offer of a call asks for: its model stands inside the JSON of one field (PROTOCOL 2)."""
+    assert form.session_at is not None
+    if session.model_at is None:
+        raise RequestError(Kind.MISSING_PARAMETER, "The session must name a model.", param="session.model")
+    start = form.session_at[0]
+    return Ask(session.model, model_at=(start + session.model_at[0], start + session.model_at[1]))
+
+
 def of_form(form: Form, boundary: bytes) -> Ask:
     """Return what a form asks for. Its fields are text: `stream` is on if it says `true` (PROTOCOL 2.3).
 

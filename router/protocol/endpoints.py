@@ -32,6 +32,8 @@ class Body(StrEnum):
     """`multipart/form-data`."""
     EITHER = "either"
     """As the content type says."""
+    CALL = "call"
+    """A call's offer: SDP, with the model in the query, or a form whose `session` names it."""
     ANY = "any"
     """Bytes that are not looked at, or none."""
 
@@ -93,6 +95,9 @@ _RESPONSES = Endpoint(
     generates=True,
     keeps_id=True,
 )
+_DECISIONS = msgspec.structs.replace(
+    _RESPONSES, name="decisions", path=b"/decisions", dialect=Dialect.OPENAI, model_optional=False, keeps_id=False
+)
 _MESSAGES = Endpoint(
     name="messages",
     path=b"/messages",
@@ -102,6 +107,18 @@ _MESSAGES = Endpoint(
     view="anthropic+translated",
     strict=True,
     generates=True,
+)
+
+
+_CALL = Endpoint(
+    name="realtime_calls",
+    path=b"/realtime/calls",
+    reading=generic.JSON,
+    body=Body.CALL,
+    binary=True,
+    metered=False,
+    free=True,
+    keeps_id=True,
 )
 
 
@@ -156,8 +173,9 @@ _ENDPOINTS = (
         free=True,
         generates=False,
     ),
-    msgspec.structs.replace(_RESPONSES, name="decisions", path=b"/decisions", dialect=Dialect.OPENAI, keeps_id=False),
-    msgspec.structs.replace(_RESPONSES, name="decisions", path=b"/systemone", dialect=Dialect.OPENAI, keeps_id=False),
+    _DECISIONS,
+    msgspec.structs.replace(_DECISIONS, path=b"/systemone"),
+    _CALL,
     _video(b"/videos"),
     _video(b"/videos/edits"),
     _video(b"/videos/extensions"),
@@ -172,6 +190,7 @@ _STORED = {
     b"/input_items": (b"GET",),
 }
 _STORED_VIDEO = {b"": (b"GET", b"DELETE"), b"/content": (b"GET",), b"/remix": (b"POST",)}
+_STORED_CALL = dict.fromkeys((b"/accept", b"/hangup", b"/refer", b"/reject"), (b"POST",))
 """What follows the id of something stored at an upstream, and the methods it takes."""
 
 _NEVER_UNKNOWN = frozenset((
@@ -223,6 +242,7 @@ class Endpoints:
         for prefix, kinds, endpoint in (
             (b"/responses/", _STORED, _RESPONSES),
             (b"/videos/", _STORED_VIDEO, _video(b"")),
+            (b"/realtime/calls/", _STORED_CALL, _CALL),
         ):
             if rest.startswith(prefix):
                 return _stored(rest, rest[len(prefix) :], kinds, endpoint)

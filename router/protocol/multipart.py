@@ -18,8 +18,13 @@ import msgspec
 
 from router.errors import Kind, RequestError
 
-READ_FIELDS = frozenset(("model", "stream", "n", "response_format", "background", "seconds", "size", "quality"))
+READ_FIELDS = frozenset(
+    ("model", "stream", "n", "response_format", "background", "seconds", "size", "quality", "session")
+)
 """The text parts whose values are kept. Each may come once, and its name in one case only."""
+
+SESSION_BYTES_MAX = 65_536
+"""A call's settings are JSON with instructions and tools (PROTOCOL 2, realtime calls)."""
 
 VALUE_BYTES_MAX = 2_048
 """The longest value that is kept; a longer one counts as not sent, except `model`, which is refused."""
@@ -80,6 +85,8 @@ class Form(msgspec.Struct, frozen=True, gc=False):
     """As the client wrote it, 1 to `MODEL_CHARS_MAX` characters; None if there is no such part."""
     model_at: tuple[int, int] | None
     """Start and end of the value of `model` in the whole body."""
+    session_at: tuple[int, int] | None
+    """Start and end of the value of `session`, the JSON in which a call names its model."""
     begins_at: int
     """Where the first delimiter begins in the whole body: here another part may be put in front of the others."""
     file_bytes: int
@@ -135,7 +142,7 @@ class FormScanner:
 
     __slots__ = (
         "_begins_at", "_field", "_fields", "_file_bytes", "_files", "_held", "_held_at", "_is_file", "_lookalikes",
-        "_model_at", "_needle", "_parts", "_searched", "_section", "_seen", "_start", "_text_bytes",
+        "_model_at", "_needle", "_parts", "_searched", "_section", "_seen", "_session_at", "_start", "_text_bytes",
     )  # fmt: skip
 
     def __init__(self, boundary: bytes) -> None:
@@ -155,6 +162,7 @@ class FormScanner:
         self._fields: dict[str, bytes] = {}
         self._seen: set[str] = set()
         self._model_at: tuple[int, int] | None = None
+        self._session_at: tuple[int, int] | None = None
         self._begins_at = self._file_bytes = self._text_bytes = self._files = self._parts = self._lookalikes = 0
 
     def __repr__(self) -> str:
@@ -190,6 +198,7 @@ class FormScanner:
             self._fields,
             None if model is None else model.decode(),
             self._model_at,
+            self._session_at,
             self._begins_at,
             self._file_bytes,
             self._text_bytes,
@@ -237,7 +246,7 @@ class FormScanner:
         if self._section is not _Section.CONTENT:
             if length > SURROUNDINGS_BYTES_MAX:
                 _fault(f"more than {SURROUNDINGS_BYTES_MAX} bytes stand before or behind its parts")
-        elif self._field and length > VALUE_BYTES_MAX:
+        elif self._field and length > (SESSION_BYTES_MAX if self._field == "session" else VALUE_BYTES_MAX):
             if self._field == "model":
                 _refuse_model()
             self._field = ""
@@ -292,6 +301,8 @@ class FormScanner:
         if self._field == "model":
             _check_model(value)
             self._model_at = (self._start, end)
+        if self._field == "session":
+            self._session_at = (self._start, end)
         self._fields[self._field] = value
         self._field = ""
 

@@ -1,7 +1,8 @@
 """What the handshakes and frames of the two WebSockets mean: realtime, and Responses (PROTOCOL 2.2, 2.7).
 
-A frame is one JSON event. Most of them carry sound and are never decoded: a frame is looked into only if the name of an
-event that matters stands in it, quotes included. Text cannot hold that, since a quote inside a JSON string is escaped.
+A frame is one JSON event. Most of them carry sound and are never decoded: a frame is looked into only if it begins with
+the name of an event that matters, or, where its type comes later, if that name stands in it anywhere, quotes included.
+Text cannot hold that, since a quote inside a JSON string is escaped.
 No bytes of an upstream make a function here raise; those of a client raise `RequestError` alone.
 """
 
@@ -189,14 +190,14 @@ class Speech:
     path: bytes
     """What follows the base URL."""
     read: Callable[[bytes], ServerFrame]
-    """What an upstream's frame means. HOT: 0.9 us for 4 KB of sound."""
+    """What an upstream's frame means. HOT: 0.5 us for a frame whose first member is its type, however long it is."""
     error: Callable[[Problem, str, str], bytes]
     """The frame that tells of a problem, given our request id and the client's lane."""
 
 
 def read_realtime(frame: bytes) -> ServerFrame:
     """Return what a frame of a realtime upstream means."""
-    if not any(map(frame.__contains__, _REALTIME_TELLING)):
+    if not _may_be(frame, _REALTIME_TELLING):
         return OTHER
     event = read_object(frame) or {}
     kind = event.get("type")
@@ -209,17 +210,14 @@ def read_realtime(frame: bytes) -> ServerFrame:
     return ServerFrame(failed=True) if kind == "error" else OTHER
 
 
-_REALTIME_TELLING = (
-    b'"response.created"',
-    b'"response.done"',
-    b'"conversation.item.input_audio_transcription.completed"',
-    b'"error"',
-)
+_REALTIME_TELLING = frozenset((
+    b'"response.created"', b'"response.done"', b'"conversation.item.input_audio_transcription.completed"', b'"error"',
+))  # fmt: skip
 
 
 def read_responses(frame: bytes) -> ServerFrame:
     """Return what a frame of a Responses upstream means."""
-    if not any(map(frame.__contains__, _RESPONSES_TELLING)):
+    if not _may_be(frame, _RESPONSES_TELLING):
         return OTHER
     event = read_object(frame) or {}
     kind, response = event.get("type"), event.get("response")
@@ -234,7 +232,17 @@ def read_responses(frame: bytes) -> ServerFrame:
 
 
 _RESPONSES_TERMINAL = ("response.completed", "response.incomplete", "response.failed")
-_RESPONSES_TELLING = tuple(f'"{kind}"'.encode() for kind in ("response.created", *_RESPONSES_TERMINAL, "error"))
+_RESPONSES_TELLING = frozenset(f'"{kind}"'.encode() for kind in ("response.created", *_RESPONSES_TERMINAL, "error"))
+
+_TYPE_FIRST = re.compile(rb'\{"type": ?("[a-z_.]*")')
+
+
+def _may_be(frame: bytes, telling: frozenset[bytes]) -> bool:
+    """Say whether a frame may be one of these events; else it certainly is none."""
+    kind = _TYPE_FIRST.match(frame)
+    if kind is not None:
+        return kind[1] in telling
+    return any(map(frame.__contains__, telling))
 
 
 def _usage(holder: Any, account: Callable[[dict[str, Any]], Usage | None]) -> Usage | None:

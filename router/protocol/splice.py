@@ -73,7 +73,8 @@ _MEDIA_TEXT_BYTES = 3_000
 Part = bytes | memoryview
 _QUOTE = ord('"')
 _MODEL_FIRST = b'{"model":"'
-"""How most bodies begin."""
+_MODEL_FIRST_AT = len(_MODEL_FIRST) - 1
+"""How most bodies begin, and where the model's name then stands."""
 _TOKEN_DIGITS_MAX = 9
 """Of a number below `TOKENS_MAX`."""
 
@@ -95,7 +96,10 @@ def read_ask(body: bytes, *, model_optional: bool = False, asks_usage: bool = Tr
         _check_utf8(body)  # msgspec does not look at the encoding of strings that it skips
     text, cuts = (body, []) if len(body) < MEDIA_FROM else without_media(body)
     members, values = read_object(text, _GUARDED, _USUAL)
-    model_at = _model_at(text, members, values, optional=model_optional)
+    if text.startswith(_MODEL_FIRST):
+        model_at: tuple[int, int] | None = (_MODEL_FIRST_AT, _MODEL_FIRST_AT + len(values["model"]))
+    else:
+        model_at = _model_at(text, members, values, optional=model_optional)
     model, stream, max_tokens, n = _usual_facts(values) or _facts(text, values, model_at)
     wants_usage, ask_at = _read_stream_options(text, members, values) if stream and asks_usage else (False, None)
     if cuts:
@@ -119,8 +123,6 @@ def _model_at(text: bytes, members: Members, values: Values, *, optional: bool) 
         if optional:
             return None
         raise RequestError(Kind.MISSING_PARAMETER, "The body must name a model.", param="model")
-    if text.startswith(_MODEL_FIRST):
-        return (len(_MODEL_FIRST) - 1, len(_MODEL_FIRST) - 1 + len(values["model"]))
     return _span(text, members, "model")
 
 
@@ -200,7 +202,10 @@ def compose(ask: Ask, body: bytes, model: str, *, ask_usage: bool, edits: Sequen
         ask_usage: Whether the upstream may be asked for usage on streams.
         edits: What else has to be changed (`edits.edits`).
     """
-    splices = model_splice(ask, model)
+    if not model or model == ask.model or ask.model_at is None or ask.boundary:
+        splices = model_splice(ask, model)
+    else:
+        splices = [(*ask.model_at, msgspec.json.encode(model))]
     if ask_usage and ask.ask_at is not None:
         splices.append(ask.ask_at)
     if edits:
@@ -229,8 +234,6 @@ def model_splice(ask: Ask, model: str) -> list[Splice]:
     """
     if not model or (ask.model_at is not None and model == ask.model):
         return []
-    if not ask.boundary and ask.model_at is not None:
-        return [(*ask.model_at, msgspec.json.encode(model))]
     if ask.boundary:
         try:
             value = spliced_value(model, ask.boundary)
@@ -242,6 +245,8 @@ def model_splice(ask: Ask, model: str) -> list[Splice]:
         part = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n' % (ask.boundary, value)
         return [(ask.begins_at, ask.begins_at, part)]
     value = msgspec.json.encode(model)
+    if ask.model_at is not None:
+        return [(*ask.model_at, value)]
     return [(ask.begins_at, ask.begins_at, b'"model":' + value + (b"" if ask.is_empty else b","))]
 
 

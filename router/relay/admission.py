@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from router.errors import Kind, Refused, RequestError
 from router.events import LimitDecided
@@ -21,21 +21,11 @@ if TYPE_CHECKING:
     from router.relay.service import Relay
 
 
-class Admitted(NamedTuple):
-    """A request that may be tried, as far as the key's limits let it."""
-
-    model: str
-    """That it names, or that is configured for requests which name none; empty where no model matters."""
-    route: Route
-    only: Target | None
-    """It must go here and nowhere else: what it names is stored there."""
-    wanders: bool
-    """It names what is stored somewhere, and we do not know where: a member that does not know it costs nothing."""
-    input_estimate: int
-    reserved: int
-    """Tokens: estimated for the prompt, and reserved with it for the answer."""
-    pictures: int
-    """In the prompt, where they are paid for one by one."""
+Admitted = tuple[str, "Route", "Target | None", bool, int, int, int]
+"""The model that the request names, or that is configured for requests which name none, empty where no model matters;
+what serves it; the one place where it must go, if what it names is stored there; whether it names what is stored
+somewhere unknown; tokens estimated for the prompt, and with those of the answer; pictures in the prompt, where they are
+paid for one by one. (A tuple without names: once per request, 0.3 us.)"""
 
 
 def admit(relay: Relay, request: Received, ask: Ask, now: float) -> Admitted:
@@ -47,7 +37,16 @@ def admit(relay: Relay, request: Received, ask: Ask, now: float) -> Admitted:
     head = request.head
     endpoint, key = head.endpoint, head.key
     assert endpoint is not None
-    model, route, only = _route(relay, request, ask, endpoint, key, now)
+    if endpoint.named_id:
+        model, (route, only) = "", _stored(relay, request, endpoint.named_id, key, now)
+    elif endpoint.pinned:
+        model, route, only = "", request.snapshot.catalogue.pins[endpoint.pinned], None
+    else:
+        model = ask.model or _default(request, endpoint)
+        route = request.snapshot.catalogue.find(model, endpoint.view) or _refuse(request, model)
+        if key is not None and not key.allowed(model):
+            raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
+        only = _owner_of(relay, route, ask.named_id, key, now) if ask.named_id else None
     prompt, reserved = estimate_tokens(
         ask.text_bytes,
         ask.max_tokens if endpoint.generates else 0,
@@ -58,7 +57,7 @@ def admit(relay: Relay, request: Received, ask: Ask, now: float) -> Admitted:
     pictures = 0
     if endpoint.generates and route.prices is not None and route.prices.counts_pictures:
         pictures = count_pictures(request.body())
-    return Admitted(model, route, only, bool(ask.named_id) and only is None, prompt, reserved, pictures)
+    return model, route, only, bool(ask.named_id) and only is None, prompt, reserved, pictures
 
 
 def take(relay: Relay, limiter: Limiter, reserved: int, now: float) -> None:
@@ -74,25 +73,12 @@ def take(relay: Relay, limiter: Limiter, reserved: int, now: float) -> None:
     limiter.take(now, reserved)
 
 
-def _route(  # noqa: PLR0917 (once per request; keywords cost)
-    relay: Relay, request: Received, ask: Ask, endpoint: Endpoint, key: KeyState | None, now: float
-) -> tuple[str, Route, Target | None]:
-    """Return the model, what serves it, and the one place where it can go if there is one."""
-    snapshot = request.snapshot
-    if endpoint.named_id:
-        return _stored(relay, request, endpoint.named_id, key, now)
-    if endpoint.pinned:
-        return "", snapshot.catalogue.pins[endpoint.pinned], None
-    model = ask.model or snapshot.config.default_models.get(endpoint.name, "")
+def _default(request: Received, endpoint: Endpoint) -> str:
+    """Return the model of a request that names none."""
+    model = request.snapshot.config.default_models.get(endpoint.name, "")
     if not model:
         raise RequestError(Kind.MISSING_PARAMETER, "The request must name a model.", param="model")
-    route = snapshot.catalogue.find(model, endpoint.view)
-    if route is None:
-        _refuse(request, model)
-    if key is not None and not key.allowed(model):
-        raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
-    only = _owner_of(relay, route, ask.named_id, key, now) if ask.named_id else None
-    return model, route, only
+    return model
 
 
 def _refuse(request: Received, model: str) -> NoReturn:
@@ -109,9 +95,7 @@ def _refuse(request: Received, model: str) -> NoReturn:
     raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{model}' not found", param="model")
 
 
-def _stored(
-    relay: Relay, request: Received, identity: str, key: KeyState | None, now: float
-) -> tuple[str, Route, Target | None]:
+def _stored(relay: Relay, request: Received, identity: str, key: KeyState | None, now: float) -> tuple[Route, Target]:
     """Find where something that is asked for by its id is stored (PROTOCOL 2.2).
 
     Raises:
@@ -125,7 +109,7 @@ def _stored(
     target = route.pool.at(owner.upstream, owner.credential) if route is not None else None
     if route is None or target is None:
         raise ending.owner_down()
-    return "", route, target
+    return route, target
 
 
 def _owner_of(relay: Relay, route: Route, identity: str, key: KeyState | None, now: float) -> Target | None:

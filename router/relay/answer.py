@@ -177,7 +177,8 @@ class WholeAnswer(_NoStream):
             return
         facts = self._attempt.endpoint.reading.body(body) if not self._said.content_encoding else self._read_coded(body)
         if not self._flowing:
-            if facts.error is not None or not facts.is_object or self._wanted_stream:
+            failed = facts.error is not None and not self._attempt.endpoint.named_id  # one that is stored is an answer
+            if failed or not facts.is_object or self._wanted_stream:
                 self._object(facts, body)
                 return
             if self._attempt.endpoint.keeps_id:
@@ -260,6 +261,8 @@ class OpaqueAnswer(_NoStream):
 
     def read(self, connection: UpstreamConnection) -> None:
         """Pass on what has come."""
+        if self._attempt.endpoint.keeps_id and connection.complete:
+            self._exchange.named(http.last_step(self._said.passing), pending=False)
         self.read_at = time.monotonic()
         data = b"".join(connection.body)
         connection.body.clear()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 from router.policy.outcomes import Cause
+from router.protocol import http
 from router.protocol.edits import edits
 from router.protocol.endpoints import Body
 from router.protocol.splice import compose, model_splice, read_ask
@@ -120,7 +121,7 @@ class Attempt:
             self.dropped = self.translation.dropped
             return [self.translation.body]
         body = request.body()
-        if self.endpoint.body is Body.ANY:
+        if self.endpoint.body is Body.ANY or (self.endpoint.body is Body.CALL and ask.model_at is None):
             return [body]
         if ask.ask_at is not None and wire.asks_usage:
             self.asks_usage = True
@@ -145,13 +146,23 @@ class Attempt:
         return sections, size
 
     def _head(self, request: Received, size: int) -> bytes:
+        """The head of the request; that of one which repeats the client's last is known but for the length."""
         policy, head = self.wire.policies[self.target.credential], request.head
-        lines = head.sent.get(policy)
-        if lines is None:
-            lines = head.sent[policy] = policy.lines(head.headers)
+        opening = head.sent.get(policy) if self.translation is None else None
+        if opening is not None:
+            return b"%b%d\r\n\r\n" % (opening, size)
         path = self.endpoint.path if self.translation is None else self.translation.path
-        target = self.wire.target(path, self.model, head.query)
-        return policy.head(target, lines, size if size or head.method == b"POST" else None, head.method)
+        query = head.query
+        if self.endpoint.body is Body.CALL:
+            query = http.with_query_value(query, b"model", self.model)
+        target = self.wire.target(path, self.model, query)
+        lines = policy.lines(head.headers)
+        if not size and head.method != b"POST":
+            return policy.head(target, lines, None, head.method)
+        opening = policy.opening(target, lines, head.method)
+        if self.translation is None and not self.wire.names_model and self.endpoint.body is not Body.CALL:
+            head.sent[policy] = opening
+        return b"%b%d\r\n\r\n" % (opening, size)
 
     def _progress(self) -> None:
         """A piece of the body has gone out: the upstream's time to answer begins anew."""

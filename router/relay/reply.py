@@ -36,13 +36,6 @@ def status_line(status: int) -> bytes:
 _OK_LINE = status_line(200)
 
 
-def _limit_headers(dialect: Dialect, limiter: Limiter, now: float) -> bytes:
-    """What is left of the key's limits, in the words of the client's SDK (PROTOCOL 8)."""
-    if dialect is Dialect.ANTHROPIC:
-        return anthropic_limit_headers(*limiter.snapshot(now), time.time())
-    return rate_limit_headers(*limiter.snapshot(now))
-
-
 class Reply:
     """An answer to a client, from nothing said to its last byte."""
 
@@ -120,7 +113,11 @@ class Reply:
             if head.dialect is Dialect.ANTHROPIC:
                 lines += b"request-id: %b\r\n" % identity
         if self.limiter is not None:
-            lines += _limit_headers(head.dialect, self.limiter, now)
+            left = self.limiter.snapshot(now)
+            if head.dialect is Dialect.ANTHROPIC:
+                lines += anthropic_limit_headers(*left, time.time())
+            else:
+                lines += rate_limit_headers(*left)
         if self.debug_lines:
             lines += self.debug_lines
         if not self.keep and not closes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from router.errors import Kind, Problem, Refused, RequestError
 from router.protocol import http
-from router.protocol.asks import Ask, of_form
+from router.protocol.asks import Ask, of_call, of_form
 from router.protocol.coding import inflated
 from router.protocol.endpoints import Body
 from router.protocol.envelope import Dialect
@@ -36,6 +36,8 @@ class Head:
 
     endpoint: Endpoint | None = None
     """None: there was no sound request line."""
+    dialect: Dialect = Dialect.OPENAI
+    """Of errors."""
     method: bytes = b"POST"
     query: bytes = b""
     headers: http.Headers
@@ -64,15 +66,11 @@ class Head:
         self.sent: dict[http.RequestPolicy, bytes] = {}
         """What each upstream gets of it, once one has."""
 
-    @property
-    def dialect(self) -> Dialect:
-        """Of errors."""
-        return Dialect.OPENAI if self.endpoint is None else self.endpoint.dialect
-
     def read(self, line: re.Match[bytes], endpoint: Endpoint, headers: http.Headers) -> None:
         """Check it: is it HTTP, who is it, can it be a request of this endpoint."""
         self.method, target, version = line.groups()
         self.endpoint = endpoint
+        self.dialect = endpoint.dialect
         self.version = version.decode("ascii")
         try:
             self._check(endpoint, target, headers)
@@ -95,7 +93,7 @@ class Head:
             raise RequestError(Kind.METHOD_NOT_ALLOWED, f"Only {allowed} is allowed here.", param=None)
         self.key = authenticate(self.snapshot.keyring, facts.credential)
         self._read_coding(facts.content_encoding)
-        if endpoint.body in (Body.FORM, Body.EITHER):
+        if endpoint.body in (Body.FORM, Body.EITHER, Body.CALL):
             is_form = facts.content_type[: len(FORM)].lower() == FORM
             if is_form or endpoint.body is Body.FORM:
                 self.boundary = boundary_of(facts.content_type)
@@ -223,6 +221,8 @@ class Received:
         """
         endpoint = self.head.endpoint
         assert endpoint is not None
+        if endpoint.body is Body.CALL:
+            return self._call()
         if self._scanner is not None:
             ask = of_form(self._scanner.finish(), self.head.boundary)
         elif endpoint.body is Body.ANY:
@@ -234,6 +234,19 @@ class Received:
         if not ask.model and not endpoint.model_optional:
             raise RequestError(Kind.MISSING_PARAMETER, "The form must name a model.", param="model")
         return ask
+
+    def _call(self) -> Ask:
+        """Read the offer of a call."""
+        if self._scanner is None:
+            model = http.query_value(self.head.query, b"model")
+            if not model:
+                raise RequestError(Kind.MISSING_PARAMETER, "The query must name a model.", param="model")
+            return Ask(model)
+        form = self._scanner.finish()
+        session = form.fields.get("session")
+        if session is None:
+            raise RequestError(Kind.MISSING_PARAMETER, "The form must have a session.", param="session")
+        return of_call(form, read_ask(session, model_optional=True, asks_usage=False))
 
     def _unpack(self) -> None:
         """Decode a compressed body, under the same cap; from here on it is as if it had come so (PROTOCOL 3.4)."""

@@ -308,18 +308,16 @@ class StreamAnswer:
 
     def _upstream_ended(self) -> None:
         """The upstream's body ended, cleanly as far as HTTP knows, without its terminal marker (PROTOCOL 5.5)."""
-        if self._translator is not None and (last := self._translator.end()) and self._take(last, translated=True):
+        if self._translation_ended():
             return
         if not self._relaying:
             cause = Cause.TRUNCATED if self._held or self._reader.rest else Cause.EMPTY
             self._exchange.failed(Failure(verdict=VERDICTS[cause], status=200))
             return
         if not self._opaque and self._reader.rest:
-            facts = self._reading.chunk(self._reader.rest)
-            if facts.meaning & Meaning.DONE:
-                self._end_with(self._reading.done or self._reader.flush() + b"\n\n")
+            last = self._reader.flush()
+            if self._reading.chunk(last).meaning & Meaning.DONE and self._pass([last + b"\n\n"]):
                 return
-            self._reader.flush()
         if self._said_error is None and (self._reading.open_ended or self._passed_unread):
             self._end()
         elif not self.ended_without_saying():
@@ -327,15 +325,19 @@ class StreamAnswer:
 
     def ended_without_saying(self) -> bool:
         """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
+        if self._relaying and self._translation_ended():
+            return True
         if not self._relaying or self._opaque or len(self._finished) < self._choices or self._said_error is not None:
             return False
-        self._end_with(self._reading.done)
+        if self._reading.done:
+            self._reply.write(self._reading.done)
+        self._end()
         return True
 
-    def _end_with(self, last: bytes) -> None:
-        if last:
-            self._reply.write(last)
-        self._end()
+    def _translation_ended(self) -> bool:
+        """Let a translation say what its end is, if the upstream has said as much. Returns whether that ended it."""
+        last = self._translator.end() if self._translator is not None else b""
+        return bool(last) and self._take(last, translated=True)
 
     def _end(self) -> None:
         if self._said_error is not None:

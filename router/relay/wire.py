@@ -103,6 +103,11 @@ class Wire:
         same = (self.settings, self.credentials, self.proxy) == (settings, credentials, proxy)
         return same and self.files == _files(settings)
 
+    @property
+    def names_model(self) -> bool:
+        """The model's name stands in the path."""
+        return self._template is not None
+
     def target(self, rest: bytes, model: str, query: bytes) -> bytes:
         """Return the target of a request.
 

@@ -89,7 +89,7 @@ def test_n_is_within_bounds(value: bytes, n: int) -> None:
 @given(st.binary(max_size=20), st.binary(max_size=20))
 def test_any_fields_are_read_or_refused(stream: bytes, n: bytes) -> None:
     """Whatever stands in the fields, there is an answer within bounds or one refusal that names the field."""
-    made = Form({"stream": stream, "n": n}, "m", (5, 6), 0, 0, 9, 0, 3)
+    made = Form({"stream": stream, "n": n}, "m", (5, 6), None, 0, 0, 9, 0, 3)
     if stream.strip().lower() in {b"true", b"false", b"1", b"0", b""}:
         assert 1 <= of_form(made, B).n <= N_MAX
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -160,7 +161,13 @@ def test_a_request_has_a_bound_when_it_is_decoded() -> None:
     """The bound is exact, and a body that would become a thousand times as long is refused like one a byte too long."""
     assert inflated(PACKED, len(REQUEST)) == REQUEST
     assert refusal(PACKED, len(REQUEST) - 1) is Kind.TOO_LARGE_DECODED
-    assert refusal(gzip.compress(bytes(10_000_000)), 10_000) is Kind.TOO_LARGE_DECODED
+    bomb = gzip.compress(bytes(10_000_000))
+    tracemalloc.start()
+    try:
+        assert refusal(bomb, 10_000) is Kind.TOO_LARGE_DECODED
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=40).map(lambda tail: PACKED[:20] + tail))

@@ -79,13 +79,13 @@ def test_an_escaped_type_is_read() -> None:
     assert count_pictures(b'{"messages":[{"content":[{"t\\u0079pe":"im\\u0061ge_url"}]}]}') == 1
 
 
-@pytest.mark.parametrize("levels", [10, 300, 480, 900, 100_000])
+@pytest.mark.parametrize("levels", [1, 5, 20, 300, 480, 900, 100_000])
 @pytest.mark.parametrize("level", ["[%b]", '{"content":%b}', '[{"content":%b}]'])
 def test_depth_costs_nothing(level: str, levels: int) -> None:
-    """However deep lists and contents stand in each other, they are given up, and nothing is raised."""
+    """Deeper than prompts can go nothing is looked for: each level would cost a reading of all below. None raises."""
     before, after = level.encode().split(b"%b")
     body = b'{"messages":' + before * levels + json.dumps(IMAGE).encode() + after * levels + b"}"
-    assert count_pictures(body) in {0, 1}
+    assert count_pictures(body) == (levels <= 5)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"messages":[}', b'{"messages":"\xff"}', b"\xff", b"{}"])

@@ -324,3 +324,25 @@ async def test_pinned_families_go_to_their_upstream(
     assert second.received[0].body == form
     assert first.received == []
     assert (await ask(running, post(b"{}", path="/v1/batches"))).status == 404
+
+
+async def test_a_last_event_without_its_blank_line_counts(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A terminal event that the upstream did not finish writing ends the stream as what it says, usage and all."""
+    first.then(
+        play(sse_head(), chunks(*RESPONSES[:2], RESPONSES[2].removesuffix(b"\n\n")), last_chunk()),
+        play(sse_head(), chunks(*RESPONSES[:2], FAILED.removesuffix(b"\n\n")), last_chunk()),
+    )
+    running = await router(first)
+    whole = await ask(running, post(b'{"model":"m","stream":true}', path="/v1/responses"))
+    assert whole.body == b"".join(RESPONSES)
+    record = await running.record()
+    assert record.usage is not None
+    assert record.usage.output == 4
+    await ask(running, post(b'{"model":"m","stream":true}', path="/v1/responses"))
+    assert (await running.record(2)).outcome == "upstream_error"
+
+
+FAILED = (
+    b'event: response.failed\ndata: {"type":"response.failed","sequence_number":2,'
+    b'"response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"No."}}}\n\n'
+)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.harness.client import post
-from tests.harness.upstream import error, json_answer
+from tests.harness.upstream import error, json_answer, plain
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
@@ -184,3 +184,34 @@ async def test_an_upstream_that_reads_slowly_gets_it_all(router: StartRouter, fi
     got, other = await asyncio.gather(ask(running, request(body)), running.post())
     assert (got.status, other.status) == (200, 200)
     assert any(received.body == body for received in first.received)
+
+
+async def test_a_call_is_offered_with_its_session(router: StartRouter, first: ScriptedUpstream) -> None:
+    """The model inside the JSON of the session is replaced there; the answer's SDP and its place come back."""
+    first.then(plain(201, b"v=0", "content-type: application/sdp", "location: /v1/realtime/calls/rtc_1"))
+    first.then(json_answer(b"{}"))
+    running = await router(first, model={"pool": [{"upstream": "first", "model": "gpt-realtime-2"}]})
+    session = b'{ "type": "realtime", "model": "m", "instructions": "\\"model\\"" }'
+    body = form(field("sdp", b"v=0\r\no=- 1"), field("session", session))
+    got = await ask(running, request(body, "/v1/realtime/calls"))
+    assert (got.status, got.body) == (201, b"v=0")
+    assert got.header("location") == "/v1/realtime/calls/rtc_1"
+    assert first.received[0].body == body.replace(b'"m"', b'"gpt-realtime-2"')
+    assert (await ask(running, post(b"", path="/v1/realtime/calls/rtc_1/hangup"))).status == 200
+    assert first.received[1].line == b"POST /v1/realtime/calls/rtc_1/hangup HTTP/1.1"
+    assert (await ask(running, post(b"", path="/v1/realtime/calls/rtc_2/hangup"))).status == 404
+
+
+async def test_a_call_may_name_its_model_in_the_query(router: StartRouter, first: ScriptedUpstream) -> None:
+    """With a bare offer the model of the query is replaced and the offer left alone; without a model it is refused."""
+    first.then(plain(201, b"v=0", "content-type: application/sdp"))
+    running = await router(first, model={"pool": [{"upstream": "first", "model": "a/b"}]})
+    got = await ask(running, request(b"v=0", "/v1/realtime/calls?x=1&model=m&y", "application/sdp"))
+    assert got.status == 201
+    assert first.received[0].line == b"POST /v1/realtime/calls?x=1&model=a%2Fb&y HTTP/1.1"
+    assert first.received[0].body == b"v=0"
+    got = await ask(running, request(b"v=0", "/v1/realtime/calls", "application/sdp"))
+    assert (got.status, got.error["param"]) == (400, "model")
+    bare = form(field("sdp", b"v=0"), field("session", b"{}"))
+    got = await ask(running, request(bare, "/v1/realtime/calls"))
+    assert (got.status, got.error["param"]) == (400, "session.model")

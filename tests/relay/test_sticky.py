@@ -196,3 +196,13 @@ async def test_the_chat_after_it_is_not_bound(
     await create(running)
     assert (await running.post(chat.request(), key=CLIENT_SECRET)).status == 200
     assert len(first.received) == 2
+
+
+async def test_a_stored_failure_is_an_answer(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A response that failed in the background is shown as it is: asking for it has not failed."""
+    failed = b'{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error","message":"No."}}'
+    first.then(json_answer(response("resp_1", "queued")), json_answer(failed))
+    running = await router(first, keys=KEYS)
+    await create(running, background=True)
+    got = await ask(running, "GET", "/v1/responses/resp_1")
+    assert (got.status, got.body) == (200, failed)

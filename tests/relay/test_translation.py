@@ -200,3 +200,14 @@ async def test_other_endpoints_do_not_take_translated_members(
         await client.send(post(b'{"model":"m","input":"x"}', path="/v1/embeddings"))
         assert (await client.answer()).status == 200
     assert first.received == []
+
+
+async def test_a_stream_that_ends_after_its_reason_is_whole(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """An upstream that is cut after it has said why it stopped has said everything: the client's stream ends well."""
+    first.then(play(sse_head(), chunks(*MESSAGES[:-1]), cut()))
+    running = await router(**mixed(first, second))
+    got = await running.stream()
+    assert got.body.endswith(b"data: [DONE]\n\n")
+    assert (await running.record()).complete
