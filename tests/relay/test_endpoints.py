@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -346,3 +347,115 @@ FAILED = (
     b'event: response.failed\ndata: {"type":"response.failed","sequence_number":2,'
     b'"response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"No."}}}\n\n'
 )
+
+
+SENT = (
+    "User-Agent: odd/1.0",
+    "Accept: */*",
+    "anthropic-beta: a,b",
+    "OpenAI-Beta: c=d",
+    "X-Stainless-Lang: python",
+    "Idempotency-Key: 7",
+    "x-UNKNOWN: Yes; yes",
+)
+STAYING = ("Cookie: a=b", "X-Forwarded-For: 1.2.3.4", "OpenAI-Organization: org-1", "Origin: http://x", "TE: trailers")
+
+
+@pytest.mark.parametrize("path", [*JSON_ENDPOINTS, "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"])
+async def test_the_head_that_arrives_is_the_documented_one(
+    router: StartRouter, first: ScriptedUpstream, path: str
+) -> None:
+    """On every endpoint the upstream gets the client's lines in their order, ours around them, and not one other."""
+    first.always(json_answer(b'{"type":"message","content":[],"choices":[],"data":[]}'))
+    anthropic = path.startswith("/v1/messages")
+    running = await router(first, upstream={"protocol": "anthropic"} if anthropic else None)
+    body = b'{"model":"m","messages":[]}'
+    await ask(running, post(body, *SENT, *STAYING, path=path, key="client-key"))
+    rest = path.removeprefix("/v1").removeprefix("/v2")
+    credential = f"x-api-key: {UPSTREAM_SECRET}" if anthropic else f"Authorization: Bearer {UPSTREAM_SECRET}"
+    expected = [
+        f"POST /v1{rest} HTTP/1.1",
+        f"Host: 127.0.0.1:{first.port}",
+        "Content-Type: application/json",
+        *SENT,
+        *(["anthropic-version: 2023-06-01"] if anthropic else []),
+        "Accept-Encoding: identity",
+        credential,
+        f"Content-Length: {len(body)}",
+    ]
+    assert first.received[0].head.decode().split("\r\n") == [*expected, "", ""]
+    assert first.received[0].body == body
+
+
+def _value(rng: random.Random, depth: int = 3) -> str:
+    """Some JSON as people and programs write it: odd numbers, escapes, spaces, duplicates below the top."""
+    kind = rng.randrange(6 if depth else 4)
+    if kind == 0:
+        return rng.choice(["1.10", "1e2", "1E400", "-0", "0.1000000000000000055", "12345678901234567890123"])
+    if kind == 1:
+        return rng.choice(['"é"', '"\\u00e9"', '"\\/"', '"\\ud800"', '"\\"model\\":\\"x\\""', '""'])
+    if kind in (2, 3):
+        return rng.choice(["null", "true", "false"])
+    space = rng.choice(["", " ", "\n\t"])
+    if kind == 4:
+        return f"[{space}{','.join(_value(rng, depth - 1) for _ in range(rng.randrange(4)))}{space}]"
+    members = (f'{space}"{rng.choice(["model", "a", "b"])}":{_value(rng, depth - 1)}' for _ in range(rng.randrange(4)))
+    return "{" + ",".join(members) + "}"
+
+
+async def test_no_unknown_field_is_lost_on_any_route(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Whatever else a client says, in whatever spelling, arrives as it was written: the model alone is replaced."""
+    first.always(json_answer(b'{"choices":[],"data":[],"results":[],"type":"message","content":[]}'))
+    running = await router(first, model={"pool": [{"upstream": "first", "model": "vendor/m"}]})
+    rng = random.Random(7)
+    for number, path in enumerate([*JSON_ENDPOINTS, "/v1/chat/completions"] * 4):
+        fields = [f'"x_{place}" : {_value(rng)}' for place in range(rng.randrange(1, 6))]
+        fields.insert(rng.randrange(len(fields) + 1), '"model":@')
+        body = ("{" + ",".join(fields) + "}").encode()
+        got = await ask(running, post(body.replace(b"@", b'"m"'), path=path))
+        assert got.status == 200, (path, body)
+        assert first.received[number].body == body.replace(b"@", b'"vendor/m"')
+
+
+PRICE = {"input": 1.25, "cached_input": 0.125, "output": 10, "image": 0.002, "characters": 15}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer", "cost"),
+    [
+        # Seed A: ((1000 - 400) * 1.25 + 400 * 0.125 + 50 * 10) / 10^6
+        (
+            "/v1/chat/completions",
+            {"messages": []},
+            {
+                "usage": {
+                    "prompt_tokens": 1000,
+                    "completion_tokens": 50,
+                    "prompt_tokens_details": {"cached_tokens": 400},
+                }
+            },
+            0.0013,
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}] * 2}]},
+            {"usage": {"prompt_tokens": 1000, "completion_tokens": 0}},
+            0.00525,
+        ),
+        ("/v1/images/generations", {"prompt": "x", "n": 3}, {"data": [{}, {}, {}]}, 0.006),
+        ("/v1/audio/speech", {"input": "Hello", "voice": "a"}, {}, 0.000075),
+        ("/v1/embeddings", {"input": "x"}, {"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, 0.00001),
+    ],
+    ids=["seed_a", "vision", "images", "speech", "embeddings"],
+)
+async def test_what_an_answer_costs(  # noqa: PLR0917 (the columns of a table)
+    router: StartRouter, first: ScriptedUpstream, path: str, body: dict[str, Any], answer: dict[str, Any], cost: float
+) -> None:
+    """The record has the exact price of what was used; an answer whose usage never came has none, and not zero."""
+    first.then(json_answer(json.dumps({"choices": []} | answer).encode()), json_answer(b'{"choices":[]}'))
+    running = await router(first, model={"price": PRICE})
+    await ask(running, post(json.dumps({"model": "m"} | body).encode(), path=path))
+    assert (await running.record()).cost_usd == cost
+    await ask(running, post(b'{"model":"m"}', path="/v1/chat/completions"))
+    unknown = await running.record(2)
+    assert (unknown.cost_usd, unknown.usage, unknown.exact) == (None, None, False)
