@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-VIEWS = {
-    protocol.value + suffix: (protocol, bool(suffix)) for protocol in Protocol for suffix in ("", "+translated")
-}
+VIEWS = {protocol.value + suffix: (protocol, bool(suffix)) for protocol in Protocol for suffix in ("", "+translated")}
 """What a client speaks, and whether its request can be translated for members that speak something else; by a plain
 name, because this is looked up for every request and enumerations hash slowly."""
 

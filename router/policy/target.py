@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PENALTY_S = 10.0
 """How long a target counts as more loaded than it is after a failure that did not eject it (RELIABILITY 1.5)."""
 
+_SUCCESS = Blame.SUCCESS
+"""By a name of its own: looking a member up on its class costs 0.1 us (Python 3.11)."""
+
 BackendState = Literal["healthy", "ejected", "half_open", "cooling", "draining"]
 Change = UpstreamEjected | UpstreamRestored | UpstreamCooled
 
@@ -228,7 +231,7 @@ class Lease:
         if self._noted:
             return ()
         self._noted = True
-        if verdict.blame is Blame.SUCCESS:
+        if verdict.blame is _SUCCESS:
             return self._succeeded(now)
         verdict = self.target.judge(verdict)
         if verdict.blame is Blame.SUCCESS:

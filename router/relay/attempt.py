@@ -15,6 +15,7 @@ from router.protocol.edits import edits
 from router.protocol.endpoints import Body
 from router.protocol.splice import compose, model_splice, read_ask
 from router.relay.pool import ConnectError
+from router.relay.request import UNREAD
 from router.relay.sending import Section
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Attempt:
             self.dropped = self.translation.dropped
             return [self.translation.body]
         body = request.body()
-        if self.endpoint.body is Body.ANY or (self.endpoint.body is Body.CALL and ask.model_at is None):
+        if ask.model_at is None and self.endpoint.body in UNREAD:
             return [body]
         if ask.ask_at is not None and wire.asks_usage:
             self.asks_usage = True
@@ -152,15 +153,15 @@ class Attempt:
         if opening is not None:
             return b"%b%d\r\n\r\n" % (opening, size)
         path = self.endpoint.path if self.translation is None else self.translation.path
-        query = head.query
-        if self.endpoint.body is Body.CALL:
+        query, calls = head.query, self.endpoint.body is Body.CALL
+        if calls:
             query = http.with_query_value(query, b"model", self.model)
         target = self.wire.target(path, self.model, query)
         lines = policy.lines(head.headers)
         if not size and head.method != b"POST":
             return policy.head(target, lines, None, head.method)
         opening = policy.opening(target, lines, head.method)
-        if self.translation is None and not self.wire.names_model and self.endpoint.body is not Body.CALL:
+        if self.translation is None and not self.wire.names_model and not calls:
             head.sent[policy] = opening
         return b"%b%d\r\n\r\n" % (opening, size)
 

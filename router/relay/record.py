@@ -72,16 +72,16 @@ def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
         requested,
         head.client_request_id,
         head.client_retry,
-        _cost_usd(exchange, usage),
+        _cost_usd(exchange, usage) if usage is not None else None,
         exchange.translated,
         endpoint.metered and not exchange.pending,
     )
 
 
-def _cost_usd(exchange: Exchange, usage: Usage | None) -> float | None:
+def _cost_usd(exchange: Exchange, usage: Usage) -> float | None:
     """Of what was answered, by the prices of the route that answered (PROTOCOL 9.2)."""
     route = exchange.answered_by or exchange.route
-    if route is None or route.prices is None or usage is None:
+    if route is None or route.prices is None:
         return None
     return in_usd(route.prices.cost(usage, images_asked=exchange.pictures))
 

@@ -34,6 +34,7 @@ def status_line(status: int) -> bytes:
 
 
 _OK_LINE = status_line(200)
+_ANTHROPIC = Dialect.ANTHROPIC
 
 
 class Reply:
@@ -110,11 +111,11 @@ class Reply:
         if problem is None:
             identity = self.request_id.encode("ascii")
             lines += b"x-request-id: %b\r\n" % identity
-            if head.dialect is Dialect.ANTHROPIC:
+            if head.dialect is _ANTHROPIC:
                 lines += b"request-id: %b\r\n" % identity
         if self.limiter is not None:
             left = self.limiter.snapshot(now)
-            if head.dialect is Dialect.ANTHROPIC:
+            if head.dialect is _ANTHROPIC:
                 lines += anthropic_limit_headers(*left, time.time())
             else:
                 lines += rate_limit_headers(*left)

@@ -30,6 +30,9 @@ HEADERS_MAX = 256
 
 FORM = b"multipart/form-data"
 
+UNREAD = (Body.ANY, Body.CALL)
+"""Bodies that need not be JSON or a form."""
+
 
 class Head:
     """What the head of a request says. Requests of one connection that repeat it share it."""
@@ -49,6 +52,8 @@ class Head:
     """The client waits for `100 Continue` before it sends the body."""
     content_length: int | None = None
     chunked: bool = False
+    unread: bool = False
+    """The body is not JSON that has to be read."""
     spools: bool = False
     """The body may be so large that it goes to disk: a form, or what is not looked into."""
     packed: bool = False
@@ -98,7 +103,8 @@ class Head:
             if is_form or endpoint.body is Body.FORM:
                 self.boundary = boundary_of(facts.content_type)
                 self._check_form()
-        self.spools = bool(self.boundary) or endpoint.body is Body.ANY
+        self.unread = bool(self.boundary) or endpoint.body in UNREAD
+        self.spools = bool(self.boundary) or (endpoint.body is Body.ANY and not self.packed)
 
     def _check_form(self) -> None:
         if self.packed:
@@ -221,16 +227,15 @@ class Received:
         """
         endpoint = self.head.endpoint
         assert endpoint is not None
+        if self.head.packed:
+            self._unpack()
+        if not self.head.unread:
+            return read_ask(self.body(), model_optional=endpoint.model_optional, asks_usage=endpoint.asks_usage)
         if endpoint.body is Body.CALL:
             return self._call()
-        if self._scanner is not None:
-            ask = of_form(self._scanner.finish(), self.head.boundary)
-        elif endpoint.body is Body.ANY:
+        if self._scanner is None:
             return Ask("")
-        else:
-            if self.head.packed:
-                self._unpack()
-            ask = read_ask(self.body(), model_optional=endpoint.model_optional, asks_usage=endpoint.asks_usage)
+        ask = of_form(self._scanner.finish(), self.head.boundary)
         if not ask.model and not endpoint.model_optional:
             raise RequestError(Kind.MISSING_PARAMETER, "The form must name a model.", param="model")
         return ask

@@ -29,7 +29,7 @@ ENDPOINTS = frozenset(
     (
         "chat", "completions", "responses", "responses_ws", "messages", "count_tokens", "decisions", "embeddings",
         "rerank", "moderations", "images", "image_edits", "image_variations", "speech", "transcriptions",
-        "translations", "realtime", "videos", "models", "other",
+        "translations", "realtime", "realtime_calls", "videos", "models", "other",
         "files", "uploads", "batches", "fine_tuning", "vector_stores", "containers", "conversations", "assistants",
         "threads", "evals", "skills", "agents", "chatkit", "live",
     )

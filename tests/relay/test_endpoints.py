@@ -459,3 +459,22 @@ async def test_what_an_answer_costs(  # noqa: PLR0917 (the columns of a table)
     await ask(running, post(b'{"model":"m"}', path="/v1/chat/completions"))
     unknown = await running.record(2)
     assert (unknown.cost_usd, unknown.usage, unknown.exact) == (None, None, False)
+
+
+async def test_an_exposed_upstreams_errors_pass(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """Where the operator wants it, a client sees the upstream's own 429 once nobody else can help."""
+    limited = b'{"error":{"message":"Your organization is over its limit.","type":"requests","code":"x"}}'
+    first.always(error(429, limited, "retry-after: 7"))
+    running = await router(first, upstream={"expose_errors": True})
+    got = await running.post()
+    assert (got.status, got.body, got.header("retry-after")) == (429, limited, "7")
+
+
+async def test_a_gzip_body_for_a_pinned_family_is_decoded(router: StartRouter, first: ScriptedUpstream) -> None:
+    """What is not looked into is sent on decoded too, as its coding is not said any more."""
+    first.then(json_answer(b"{}"))
+    running = await router(first, pins={"batches": "first"})
+    await ask(running, post(gzip.compress(b'{"a":1}'), "Content-Encoding: gzip", path="/v1/batches"))
+    assert first.received[0].body == b'{"a":1}'
