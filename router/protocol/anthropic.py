@@ -137,6 +137,12 @@ def read_body(body: bytes) -> BodyFacts:
 
 
 MESSAGES = Reading(
-    plain=plain_delta, chunk=read_chunk, body=read_body, account=of_anthropic, merge=merge, heartbeat=HEARTBEAT
+    plain=plain_delta,
+    chunk=read_chunk,
+    body=read_body,
+    account=of_anthropic,
+    merge=merge,
+    text_mark=b'"text":"',
+    heartbeat=HEARTBEAT,
 )
 """Messages and the counting of their tokens."""

@@ -112,6 +112,9 @@ class Reading:
     done: bytes = b""
     """The terminal marker as we write it. Empty: the dialect's own last event is relayed as it came, and where a
     stream ended well without one, none is added."""
+    text_mark: bytes = b""
+    """What stands before the text in an event of a piece of text. Such events differ in their text alone, so the relay
+    may know the next by its looks. Empty: they differ elsewhere too."""
     open_ended: bool = False
     """The dialect has no terminal marker: a clean end of the body is the end of the answer."""
     heartbeat: bytes = b": ka\n"

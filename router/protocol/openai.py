@@ -202,6 +202,14 @@ def _read_odd_body(body: bytes) -> BodyFacts:
     )
 
 
-CHAT = Reading(plain=plain_content, chunk=read_chunk, body=read_body, account=of_openai, merge=last_report, done=DONE)
+CHAT = Reading(
+    plain=plain_content,
+    chunk=read_chunk,
+    body=read_body,
+    account=of_openai,
+    merge=last_report,
+    done=DONE,
+    text_mark=b'"content":"',
+)
 COMPLETIONS = CHAT
 """Legacy completions carry `text` where a chat has `delta`; llama.cpp sends their usage on the finishing chunk."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from router.relay.exchange import Exchange
     from router.relay.upstream import UpstreamConnection
 
-CONTENT = b'"content":"'
 QUOTE = ord('"')
 
 CHUNK_LINES = {len(b"%x" % size) + size + 4: b"%x\r\n" % size for size in range(16, 4096)}
@@ -202,10 +201,11 @@ class StreamAnswer:
         An event that begins and ends like this one, without a quote between, is plain too: whatever else it might be,
         its bytes would be passed on all the same.
         """
-        start = event.find(CONTENT) + len(CONTENT)
+        mark = self._reading.text_mark
+        start = event.find(mark) + len(mark)
         end = event.find(b'"', start)
         self._whole = (
-            start >= len(CONTENT) and end > 0 and event.endswith(b"\n\n")
+            mark != b"" and start >= len(mark) and end > 0 and event.endswith(b"\n\n")
             and self._decoder is None and self._translator is None and self._reply.chunked
         )  # fmt: skip
         if self._whole:

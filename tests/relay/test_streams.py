@@ -492,3 +492,48 @@ async def test_a_compressed_stream_cannot_explode(
         assert answer.events == [*chat.answer("b"), chat.DONE]
         assert running.causes() == [("first", "protocol"), ("second", "ok")]
     await first.received[0].left()
+
+
+CHAT_PIECE = 'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n'
+MESSAGES_PIECE = (
+    'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    '"delta":{"type":"text_delta","text":"%s"}}\n\n'
+)
+ALIKE = {
+    "/v1/chat/completions": (
+        [],
+        CHAT_PIECE,
+        'a"},"finish_reason":null}],"usage":{"prompt_tokens":1},"x":[{"y":{"z":"b',
+        [chat.finish(), chat.usage_event(), b"data: [DONE]\n\n"],
+    ),
+    "/v1/messages": (
+        [b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9}}}\n\n'],
+        MESSAGES_PIECE,
+        'a","x":"b',
+        [
+            b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+            b'"usage":{"output_tokens":4}}\n\n',
+            b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        ],
+    ),
+}
+"""For each dialect: how a stream begins, a piece of text, a text that makes it another event, how it ends."""
+
+
+@pytest.mark.parametrize("path", ALIKE)
+async def test_pieces_of_text_pass_as_they_came_whatever_they_say(
+    router: StartRouter, first: ScriptedUpstream, path: str
+) -> None:
+    """Events that differ in their text alone are passed chunk by chunk; one that only looks alike is read."""
+    begin, piece, other, end = ALIKE[path]
+    texts = ("Hi", "", "x" * 300, "é\\n", "\\u00e9", "end", other)
+    events = [*begin, *((piece % text).encode() for text in texts), *end]
+    first.then(play(sse_head(), *(chunks(event) for event in events), last_chunk()))
+    running = await router(first, upstream={"protocol": "anthropic"} if path == "/v1/messages" else None)
+    client = await running.connect()
+    await client.send(post(b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}', path=path))
+    assert (await client.answer()).body == b"".join(events)
+    record = await running.record()
+    assert record.complete
+    assert record.usage is not None
+    assert record.usage.output == 4
