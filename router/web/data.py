@@ -1,4 +1,4 @@
-"""What the data listener answers but does not relay: the list of models, a health answer, and errors for all else.
+"""What the data listener does not relay: the list of models, a health answer, WebSockets, and errors for all else.
 
 The relay hands a connection over at a message boundary, for good. So every answer here ends its connection: the next
 request of that client may be one for the relay, and a new connection starts there.
@@ -17,6 +17,7 @@ from aiohttp import web
 from router.errors import Kind, Problem, RequestError
 from router.events import ExchangeEnded, Outcome, Phase, Side
 from router.protocol import envelope
+from router.web.reach import Declined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 
     from router.config.schema import CodeStyle
     from router.events import Event
+    from router.web.realtime import Sockets
 
 _logger = logging.getLogger(__name__)
 
 HEAD_TIMEOUT_S = 15.0
 """From the handover to the end of the request's head, as `requests.head_timeout`."""
+
+REALTIME = "/v1/realtime"
+RESPONSES = "/v1/responses"
+"""Paths of WebSockets. Requests to the second with another method are the relay's."""
 
 LINGER_S = 2.0
 """How long the body of a request that is refused is read and thrown away, as in the relay.
@@ -79,10 +85,11 @@ class DataSource(Protocol[K]):
 
 SOURCE: web.AppKey[DataSource[Any]] = web.AppKey("source", DataSource)
 CREATED: web.AppKey[int] = web.AppKey("created", int)
+SOCKETS: web.AppKey[Sockets] = web.AppKey("sockets")
 
 
-def build(source: DataSource[Any]) -> web.Application:
-    """Return the application; `start` serves it."""
+def build(source: DataSource[Any], sockets: Sockets | None = None) -> web.Application:
+    """Return the application; `start` serves it. Without `sockets` there are no WebSockets."""
     app = web.Application(middlewares=[_exchange])
     app[SOURCE] = source
     # OpenAI's schema wants a time for each model. When this daemon began to offer them is the truest there is.
@@ -90,6 +97,10 @@ def build(source: DataSource[Any]) -> web.Application:
     app.router.add_get("/v1/models", _models)
     app.router.add_get("/v1/models/{id:.+}", _model)
     app.router.add_get("/health", _health)
+    if sockets is not None:
+        app[SOCKETS] = sockets
+        app.router.add_get(REALTIME, _realtime, allow_head=False)
+        app.router.add_get(RESPONSES, _responses, allow_head=False)
     return app
 
 
@@ -157,9 +168,11 @@ class _Answer:
 
     def __init__(self, source: DataSource[Any], endpoint: str = "other") -> None:
         self.key = ""
+        self.request_id = source.request_id()
+        self.recorded = endpoint == "health"
+        """No record is wanted of it, or somebody else makes it."""
         self._source = source
         self._endpoint = endpoint
-        self._request_id = source.request_id()
         self._began = time.monotonic()
 
     def give(self, value: object) -> web.Response:
@@ -168,17 +181,32 @@ class _Answer:
 
     def refuse(self, problem: Problem, allow: str = "") -> web.Response:
         """Answer with an error; `allow` are the methods the path does take."""
-        body = envelope.render(problem, self._request_id, envelope.Dialect.OPENAI, self._source.code_style)
-        lines = envelope.headers(problem, self._request_id, allow=allow).decode("ascii").splitlines()
-        return self._respond(problem.status, body, dict(line.split(": ", 1) for line in lines), problem.kind)
+        body = envelope.render(problem, self.request_id, envelope.Dialect.OPENAI, self._source.code_style)
+        lines = envelope.headers(problem, self.request_id, allow=allow).decode("ascii").splitlines()
+        fields = dict(line.split(": ", 1) for line in lines)
+        if problem.kind is Kind.UPGRADE_REQUIRED:
+            fields["Upgrade"] = "websocket"  # RFC 9110 section 15.5.22
+        return self._respond(problem.status, body, fields, problem.kind)
+
+    def pass_on(self, declined: Declined) -> web.Response:
+        """Answer with an upstream's own error, in our envelope if not every client could read it."""
+        body, status = declined.body, declined.upstream_status
+        if envelope.mask(body.decode("latin-1"), declined.secrets) != body.decode("latin-1") or not envelope.passes(
+            status, declined.facts
+        ):
+            style = self._source.code_style
+            body = envelope.wrap_upstream(
+                status, declined.facts, body, self.request_id, style, secrets=declined.secrets
+            )
+        return self._respond(status, body, {"Content-Type": "application/json"}, declined.kind)
 
     def _respond(self, status: int, body: bytes, headers: dict[str, str], reason: str) -> web.Response:
         response = web.Response(status=status, body=body, headers=headers)
-        response.headers["x-request-id"] = self._request_id
+        response.headers["x-request-id"] = self.request_id
         response.headers["Server"] = "llm-router"  # else aiohttp names itself and the Python version
         response.headers["Connection"] = "close"  # said aloud where aiohttp would leave it to HTTP/1.0
         response.force_close()
-        if self._endpoint != "health":
+        if not self.recorded:
             self._source.emit(self._record(status, len(body), reason))
         return response
 
@@ -186,7 +214,7 @@ class _Answer:
         duration_s = time.monotonic() - self._began
         outcome = Outcome.OK if status < 400 else Outcome.CLIENT_ERROR if status < 500 else Outcome.INTERNAL
         return ExchangeEnded(
-            request_id=self._request_id,
+            request_id=self.request_id,
             endpoint=self._endpoint,
             key=self.key,
             model="_unknown",
@@ -212,6 +240,8 @@ async def _exchange(request: web.Request, handler: Handler) -> web.StreamRespons
     answer = request[ANSWER] = _Answer(request.app[SOURCE], _endpoint(request.path))
     try:
         return await handler(request)
+    except Declined as declined:
+        return answer.pass_on(declined)
     except Problem as problem:
         return answer.refuse(problem)
     except web.HTTPMethodNotAllowed as wrong:
@@ -241,6 +271,18 @@ async def _health(request: web.Request) -> web.Response:
     return request[ANSWER].give({"status": "ok"})
 
 
+async def _realtime(request: web.Request) -> web.StreamResponse:
+    answer = request[ANSWER]
+    answer.recorded = True
+    return await request.app[SOCKETS].realtime(request, answer.request_id)
+
+
+async def _responses(request: web.Request) -> web.StreamResponse:
+    answer = request[ANSWER]
+    answer.recorded = True
+    return await request.app[SOCKETS].responses(request, answer.request_id)
+
+
 def _allowed(request: web.Request) -> Sequence[str]:
     """Return the models this request may know of.
 
@@ -261,6 +303,8 @@ def _endpoint(path: str) -> str:
     """Return the `endpoint` of the record; `health` has none, since probes would fill the log and hide the traffic."""
     if path == "/health":
         return "health"
+    if path == REALTIME:
+        return "realtime"
     return "models" if path == "/v1/models" or path.startswith("/v1/models/") else "other"
 
 

@@ -511,8 +511,8 @@ ALIKE = {
         MESSAGES_PIECE,
         'a","x":"b',
         [
-            b'event: message_delta\n'
-            + b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}\n\n',
+            b"event: message_delta\n"
+            b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}\n\n',
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
         ],
     ),
