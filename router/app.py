@@ -365,6 +365,11 @@ class Daemon:
             self._relay.snapshot.keyring, scan([name + b": " + value for name, value in headers]).credential
         )
 
+    @property
+    def bare_paths(self) -> bool:
+        """The same paths are served without `/v1`."""
+        return self._loaded.config.bare_paths
+
     def models_for(self, key: KeyState | None) -> Sequence[str]:
         """The models that a key may use, by name; patterns stand for names that only the upstream knows."""
         models = self._loaded.config.models

@@ -475,7 +475,7 @@ PIN_FAMILIES: Final = (
 """First steps of paths whose state lives in one account (PROTOCOL 2)."""
 
 MODEL_OPTIONAL: Final = (
-    "responses", "moderations", "images", "image_edits", "image_variations", "videos",
+    "responses", "moderations", "images", "image_edits", "image_variations", "videos", "realtime",
 )  # fmt: skip
 """Endpoints whose requests need not name a model (PROTOCOL 2)."""
 

@@ -72,31 +72,27 @@ def read_offer(values: Iterable[bytes]) -> Offer:
     )
 
 
-def read_query(query: bytes) -> str:
-    """Return the model that the query of a realtime request names; empty if it names none.
+def read_query(query: bytes) -> tuple[str, str]:
+    """Return the model that the query of a realtime request names, and the call that it joins; empty if it does not.
 
     Raises:
-        RequestError: `model` is written twice or is not a name, or `call_id` asks for a call that only the upstream
-            knows where it began.
+        RequestError: One of them is written twice, or the model is not a name.
     """
-    model = None
+    said: dict[str, str] = {}
     for name, value in map(_member, query.split(b"&")):
         folded = name.casefold()
-        if folded == "call_id":
-            raise RequestError(
-                Kind.UNSUPPORTED_PARAMETER, "'call_id' is not served here: calls do not begin here.", param="call_id"
-            )
-        if folded == "model":
-            if model is not None or name != folded:
+        if folded in ("model", "call_id"):
+            if folded in said or name != folded:
                 raise RequestError(
-                    Kind.DUPLICATE_PARAMETER, "'model' must be written once, in lower case.", param="model"
+                    Kind.DUPLICATE_PARAMETER, f"'{folded}' must be written once, in lower case.", param=folded
                 )
-            model = value
+            said[folded] = value
+    model = said.get("model")
     if model is not None and not 0 < len(model) <= MODEL_CHARS_MAX:
         raise RequestError(
             Kind.INVALID_TYPE, f"'model' must be a string of 1 to {MODEL_CHARS_MAX} characters.", param="model"
         )
-    return model or ""
+    return model or "", said.get("call_id", "")
 
 
 def with_model(query: bytes, model: str) -> bytes:

@@ -17,6 +17,7 @@ from aiohttp import web
 from router.errors import Kind, Problem, RequestError
 from router.events import ExchangeEnded, Outcome, Phase, Side
 from router.protocol import envelope
+from router.web import models
 from router.web.reach import Declined
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ _logger = logging.getLogger(__name__)
 HEAD_TIMEOUT_S = 15.0
 """From the handover to the end of the request's head, as `requests.head_timeout`."""
 
-REALTIME = "/v1/realtime"
-RESPONSES = "/v1/responses"
+PREFIX = "/v1"
+REALTIME = "/realtime"
+RESPONSES = "/responses"
+MESSAGES = ("/v1/messages", "/messages")
+BARE = ("/models", REALTIME, RESPONSES)
 """Paths of WebSockets. Requests to the second with another method are the relay's."""
 
 LINGER_S = 2.0
@@ -76,6 +80,10 @@ class DataSource(Protocol[K]):
                 are malformed.
         """
 
+    @property
+    def bare_paths(self) -> bool:
+        """The same paths are served without `/v1`."""
+
     def models_for(self, key: K | None) -> Sequence[str]:
         """Return the names, not the patterns, of the models that the key may use, in the order of the file."""
 
@@ -94,13 +102,15 @@ def build(source: DataSource[Any], sockets: Sockets | None = None) -> web.Applic
     app[SOURCE] = source
     # OpenAI's schema wants a time for each model. When this daemon began to offer them is the truest there is.
     app[CREATED] = int(time.time())
-    app.router.add_get("/v1/models", _models)
-    app.router.add_get("/v1/models/{id:.+}", _model)
     app.router.add_get("/health", _health)
     if sockets is not None:
         app[SOCKETS] = sockets
-        app.router.add_get(REALTIME, _realtime, allow_head=False)
-        app.router.add_get(RESPONSES, _responses, allow_head=False)
+    for prefix in (PREFIX, ""):  # the second is served while `bare_paths` is on
+        app.router.add_get(f"{prefix}/models", _models)
+        app.router.add_get(f"{prefix}/models/{{id:.+}}", _model)
+        if sockets is not None:
+            app.router.add_get(prefix + REALTIME, _realtime, allow_head=False)
+            app.router.add_get(prefix + RESPONSES, _responses, allow_head=False)
     return app
 
 
@@ -166,8 +176,15 @@ class _Connection(web.RequestHandler):
 class _Answer:
     """One answer and the record of it: each request here ends in exactly one of the methods."""
 
-    def __init__(self, source: DataSource[Any], endpoint: str = "other") -> None:
+    def __init__(
+        self,
+        source: DataSource[Any],
+        endpoint: str = "other",
+        dialect: envelope.Dialect = envelope.Dialect.OPENAI,
+    ) -> None:
         self.key = ""
+        self.dialect = dialect
+        """Whose errors the client reads."""
         self.request_id = source.request_id()
         self.recorded = endpoint == "health"
         """No record is wanted of it, or somebody else makes it."""
@@ -181,8 +198,8 @@ class _Answer:
 
     def refuse(self, problem: Problem, allow: str = "") -> web.Response:
         """Answer with an error; `allow` are the methods the path does take."""
-        body = envelope.render(problem, self.request_id, envelope.Dialect.OPENAI, self._source.code_style)
-        lines = envelope.headers(problem, self.request_id, allow=allow).decode("ascii").splitlines()
+        body = envelope.render(problem, self.request_id, self.dialect, self._source.code_style)
+        lines = envelope.headers(problem, self.request_id, self.dialect, allow=allow).decode("ascii").splitlines()
         fields = dict(line.split(": ", 1) for line in lines)
         if problem.kind is Kind.UPGRADE_REQUIRED:
             fields["Upgrade"] = "websocket"  # RFC 9110 section 15.5.22
@@ -203,6 +220,8 @@ class _Answer:
     def _respond(self, status: int, body: bytes, headers: dict[str, str], reason: str) -> web.Response:
         response = web.Response(status=status, body=body, headers=headers)
         response.headers["x-request-id"] = self.request_id
+        if self.dialect is envelope.Dialect.ANTHROPIC:
+            response.headers["request-id"] = self.request_id
         response.headers["Server"] = "llm-router"  # else aiohttp names itself and the Python version
         response.headers["Connection"] = "close"  # said aloud where aiohttp would leave it to HTTP/1.0
         response.force_close()
@@ -237,8 +256,10 @@ ANSWER: web.RequestKey[_Answer] = web.RequestKey("answer", _Answer)
 @web.middleware
 async def _exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every request an id, one answer and one record."""
-    answer = request[ANSWER] = _Answer(request.app[SOURCE], _endpoint(request.path))
+    source = request.app[SOURCE]
+    answer = request[ANSWER] = _Answer(source, _endpoint(request.path), _dialect(request))
     try:
+        _check_path(request)
         return await handler(request)
     except Declined as declined:
         return answer.pass_on(declined)
@@ -254,9 +275,21 @@ async def _exchange(request: web.Request, handler: Handler) -> web.StreamRespons
         return answer.refuse(Problem(Kind.INTERNAL, "The router failed to answer this request."))
 
 
+def _check_path(request: web.Request) -> None:
+    """See whether the path is served under this configuration.
+
+    Raises:
+        RequestError: UNKNOWN_ENDPOINT: it lacks its `/v1`, and may not.
+    """
+    if request.path.startswith(BARE) and not request.app[SOURCE].bare_paths:
+        raise RequestError(Kind.UNKNOWN_ENDPOINT, f"{_where(request)} is not served here.")
+
+
 async def _models(request: web.Request) -> web.Response:
-    data = [_entry(request, name) for name in _allowed(request)]
-    return request[ANSWER].give({"object": "list", "data": data})
+    names, created = _allowed(request), request.app[CREATED]
+    if request[ANSWER].dialect is envelope.Dialect.ANTHROPIC:
+        return request[ANSWER].give(models.anthropic_list(names, created, request.query))
+    return request[ANSWER].give(models.openai_list(names, created))
 
 
 async def _model(request: web.Request) -> web.Response:
@@ -264,7 +297,10 @@ async def _model(request: web.Request) -> web.Response:
     name = request.match_info["id"]
     if name not in _allowed(request):
         raise RequestError(Kind.MODEL_NOT_FOUND, f"model '{name}' not found", param="model")
-    return request[ANSWER].give(_entry(request, name))
+    shape = models.openai_entry
+    if request[ANSWER].dialect is envelope.Dialect.ANTHROPIC:
+        shape = models.anthropic_entry
+    return request[ANSWER].give(shape(name, request.app[CREATED]))
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -295,17 +331,21 @@ def _allowed(request: web.Request) -> Sequence[str]:
     return source.models_for(key)
 
 
-def _entry(request: web.Request, name: str) -> dict[str, str | int]:
-    return {"id": name, "object": "model", "created": request.app[CREATED], "owned_by": "llm-router"}
+def _dialect(request: web.BaseRequest) -> envelope.Dialect:
+    """Return whose client this is: on its own paths, and where it says so (PROTOCOL 2.4)."""
+    if "anthropic-version" in request.headers or request.path.startswith(MESSAGES):
+        return envelope.Dialect.ANTHROPIC
+    return envelope.Dialect.OPENAI
 
 
 def _endpoint(path: str) -> str:
     """Return the `endpoint` of the record; `health` has none, since probes would fill the log and hide the traffic."""
     if path == "/health":
         return "health"
+    path = path.removeprefix(PREFIX)
     if path == REALTIME:
         return "realtime"
-    return "models" if path == "/v1/models" or path.startswith("/v1/models/") else "other"
+    return "models" if path == "/models" or path.startswith("/models/") else "other"
 
 
 def _where(request: web.Request) -> str:

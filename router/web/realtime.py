@@ -204,10 +204,15 @@ class Socket:
 
     async def _serve_realtime(self, handshake: Handshake, answer: Answer) -> None:
         query = handshake.query
-        named = realtime.read_query(query)
-        route = self.route = self._route_of(named or self._snapshot.config.default_models.get("realtime", ""))
+        named, call = realtime.read_query(query)
+        only = None
+        if call:
+            route, only = self._call(call)
+        else:
+            route = self._route_of(named or self._snapshot.config.default_models.get("realtime", ""))
+        self.route = route
         self._take()
-        await self._find(handshake, route, lambda model: realtime.with_model(query, model))
+        await self._find(handshake, route, lambda model: realtime.with_model(query, model), only)
         await self._accept(answer)
         await self._carry()
 
@@ -282,15 +287,35 @@ class Socket:
         limiter.take(now, 0)
         self._limiter = limiter
 
+    def _call(self, identity: str) -> tuple[Route, tuple[str, int]]:
+        """Return where a call that began here is going on.
+
+        Raises:
+            RequestError: It is nobody's, or another key's.
+            Refused: Its upstream is not served any more.
+        """
+        owners, key = self._shared.owners, self.key.name if self.key is not None else ""
+        owner = owners.find(identity, key, time.monotonic()) if owners is not None else None
+        if owner is None:
+            raise RequestError(Kind.NOT_FOUND, "There is no call with this id.", param="call_id")
+        self.model = owner.route
+        route = self._snapshot.catalogue.routes.get(owner.route)
+        if route is None or route.pool.at(owner.upstream, owner.credential) is None:
+            raise self._sockets.says.owner_down(1.0)
+        return route, (owner.upstream, owner.credential)
+
     def _owner_of(self, route: Route, identity: str) -> tuple[str, int] | None:
         """Return upstream and credential that hold what a frame refers to; None if nobody knows.
 
         Raises:
+            RequestError: It is another key's.
             Refused: The upstream that holds it does not serve the model.
         """
-        owners, key = self._shared.owners, self.key.name if self.key is not None else ""
-        owner = owners.find(identity, key, time.monotonic()) if owners is not None and identity else None
+        owners, key, now = self._shared.owners, self.key.name if self.key is not None else "", time.monotonic()
+        owner = owners.find(identity, key, now) if owners is not None and identity else None
         if owner is None:
+            if owners is not None and owners.is_foreign(identity, key, now):
+                raise RequestError(Kind.NOT_FOUND, "There is nothing with this id.")
             return None
         if route.pool.at(owner.upstream, owner.credential) is None:
             raise self._sockets.says.owner_down(1.0)

@@ -75,7 +75,13 @@ def test_no_offer_breaks_anything(lines: list[bytes]) -> None:
 )
 def test_the_query_names_the_model(query: bytes, model: str) -> None:
     """The name is found however it is escaped; without one there is none."""
-    assert realtime.read_query(query) == model
+    assert realtime.read_query(query) == (model, "")
+
+
+def test_the_query_may_name_a_call() -> None:
+    """A call that began here is joined by its id, with or without a model beside it."""
+    assert realtime.read_query(b"call_id=rtc_1") == ("", "rtc_1")
+    assert realtime.read_query(b"model=a&call%5Fid=rtc_1") == ("a", "rtc_1")
 
 
 @pytest.mark.parametrize(
@@ -87,12 +93,12 @@ def test_the_query_names_the_model(query: bytes, model: str) -> None:
         (b"model", Kind.INVALID_TYPE, "model"),
         (b"model=", Kind.INVALID_TYPE, "model"),
         (b"model=" + b"x" * 513, Kind.INVALID_TYPE, "model"),
-        (b"call_id=rtc_1", Kind.UNSUPPORTED_PARAMETER, "call_id"),
-        (b"model=a&Call_id=", Kind.UNSUPPORTED_PARAMETER, "call_id"),
+        (b"call_id=a&call_id=a", Kind.DUPLICATE_PARAMETER, "call_id"),
+        (b"model=a&Call_id=", Kind.DUPLICATE_PARAMETER, "call_id"),
     ],
 )
 def test_a_query_that_names_it_wrongly_is_refused(query: bytes, kind: Kind, param: str) -> None:
-    """Two models, another spelling, no name, and calls that began elsewhere are errors that name the parameter."""
+    """Two models or calls, another spelling, and no name are errors that name the parameter."""
     with pytest.raises(RequestError) as raised:
         realtime.read_query(query)
     assert kind_of(raised) == (kind, param)
@@ -110,7 +116,7 @@ def test_only_the_models_value_is_replaced() -> None:
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=512))
 def test_any_name_comes_out_of_the_query_as_it_went_in(model: str) -> None:
     """What is written into the query is what an upstream reads there."""
-    assert realtime.read_query(realtime.with_model(b"a=1&model=old&b=2", model)) == model
+    assert realtime.read_query(realtime.with_model(b"a=1&model=old&b=2", model)) == (model, "")
 
 
 # frames of the client

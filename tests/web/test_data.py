@@ -34,6 +34,7 @@ class Source:
         self.code_style = CodeStyle.NUMBER
         self.models = ["gpt", "org/name:tag", "ümlaut"]
         self.secured = False
+        self.bare_paths = False
         self.events: list[Event] = []
         self.ids = 0
         self.fault: Exception | None = None
@@ -153,6 +154,33 @@ async def test_models_are_listed_in_openais_shape(server: Server) -> None:
     assert {it["object"] for it in body["data"]} == {"model"}
     assert {it["owned_by"] for it in body["data"]} == {"llm-router"}
     assert all(isinstance(it["created"], int) for it in body["data"])
+
+
+async def test_an_anthropic_client_gets_its_own_shape(server: Server) -> None:
+    """A request with Anthropic's version is answered in Anthropic's words, errors and pages included."""
+    version = "anthropic-version: 2023-06-01"
+    status, headers, body = await server.ask("GET /v1/models?limit=2", version)
+    assert (status, headers["request-id"]) == (200, headers["x-request-id"])
+    assert [(it["type"], it["id"], it["display_name"]) for it in body["data"]] == [
+        ("model", "gpt", "gpt"),
+        ("model", "org/name:tag", "org/name:tag"),
+    ]
+    assert (body["has_more"], body["first_id"], body["last_id"]) == (True, "gpt", "org/name:tag")
+    status, _, body = await server.ask("GET /v1/models/org/name:tag", version)
+    assert (status, body["type"], body["id"]) == (200, "model", "org/name:tag")
+    status, _, body = await server.ask("GET /v1/models/none", version)
+    assert (status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+    status, _, body = await server.ask("GET /v1/messages/batches")
+    assert (status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+
+
+async def test_bare_paths_are_served_where_configured(server: Server) -> None:
+    """The same list without `/v1`, and 404 as long as the setting is off."""
+    assert reason(await server.ask("GET /models")) == (404, "unknown_endpoint")
+    server.source.bare_paths = True
+    status, _, body = await server.ask("GET /models")
+    assert (status, len(body["data"])) == (200, 3)
+    assert (await server.ask("GET /models/org/name:tag"))[0] == 200
 
 
 async def test_a_key_sees_only_its_models(server: Server) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import openai
 import pytest
 
 from router.events import Outcome
-from tests.harness.router import CLIENT_SECRET, RunningRouter, config
+from router.policy.owners import Owner
+from tests.harness.router import CLIENT_SECRET, OTHER_SECRET, RunningRouter, config
 from tests.harness.socket_client import SocketClient, closing, event, transport_of
 from tests.harness.socket_upstream import Call, SocketUpstream, flood, sends, silent, talk
 from tests.harness.waiting import PATIENCE_S, until
@@ -24,7 +26,7 @@ from tests.web.conftest import KEYS, StartRouter
         ("/v1/realtime?model=hidden", {"api-key": CLIENT_SECRET}, (403, "model_not_allowed")),
         ("/v1/realtime", {"api-key": CLIENT_SECRET}, (400, "missing_required_parameter")),
         ("/v1/realtime?intent=transcription", {"api-key": CLIENT_SECRET}, (400, "missing_required_parameter")),
-        ("/v1/realtime?call_id=rtc_1", {"api-key": CLIENT_SECRET}, (400, "unsupported_parameter")),
+        ("/v1/realtime?call_id=rtc_1", {"api-key": CLIENT_SECRET}, (404, "not_found")),
         ("/v1/realtime?model=m&model=m", {"api-key": CLIENT_SECRET}, (400, "duplicate_parameter")),
         ("/v1/realtime?Model=m", {"api-key": CLIENT_SECRET}, (400, "duplicate_parameter")),
         ("/v1/realtime?model=", {"api-key": CLIENT_SECRET}, (400, "invalid_type")),
@@ -277,3 +279,35 @@ async def test_openais_responses_client_gets_an_answer(router: StartRouter, firs
         assert said.response.id == "resp_1"
     record = await running.record()
     assert (record.endpoint, record.charged_tokens, record.exact) == ("responses_ws", 2, True)
+
+
+async def test_a_call_is_joined_where_it_began(
+    router: StartRouter, client: SocketClient, first: SocketUpstream, second: SocketUpstream
+) -> None:
+    """A socket that names a call goes to the upstream that took its offer, for the key that made it and no other."""
+    running = await router(first, second, keys=KEYS | {"other": {"secret": {"env": "OTHER_SECRET"}}})
+    owner = Owner("m", "second", 0, "m", "team", billed=True)
+    running.daemon._relay.owners.keep("rtc_1", owner, time.monotonic())
+    socket = await client.open(running, "/v1/realtime?call_id=rtc_1", key=CLIENT_SECRET)
+    await socket.close()
+    assert (len(first.calls), len(second.calls)) == (0, 1)
+    assert second.calls[0].request.path_qs == "/v1/realtime?call_id=rtc_1"
+    assert (await running.record()).model == "m"
+    status, error, _ = await client.refused(
+        running, "/v1/realtime?call_id=rtc_1", Authorization=f"Bearer {OTHER_SECRET}"
+    )
+    assert (status, error["reason"]) == (404, "not_found")
+
+
+async def test_a_socket_does_not_build_upon_another_keys_response(
+    router: StartRouter, client: SocketClient, first: SocketUpstream
+) -> None:
+    """A frame that names a stranger's response is refused as if there were none, and nobody is called."""
+    running = await router(first, keys=KEYS)
+    owner = Owner("m", "first", 0, "m", "other", billed=True)
+    running.daemon._relay.owners.keep("resp_1", owner, time.monotonic())
+    socket = await client.open(running, "/v1/responses", key=CLIENT_SECRET)
+    await socket.send_str('{"type":"response.create","model":"m","previous_response_id":"resp_1"}')
+    assert (await event(socket))["error"]["code"] == "not_found"
+    await socket.close()
+    assert first.calls == []
