@@ -20,11 +20,13 @@ from tests.bench import measure, report, systems
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MEASUREMENTS = ("boot", *measure.SHAPES)
+FRESH = ("boot", "up")
+"""What is measured on processes that were just started: one that has worked has memory to spare."""
+MEASUREMENTS = (*FRESH, *measure.SHAPES)
 SYSTEMS = ("direct", "nginx", "router")
 ROUNDS, QUICK_ROUNDS = 11, 2
-LONG_EVERY = 4
-"""`boot` and `p500` take seconds and are promised in absolute figures: they run in each fourth round only."""
+EVERY = {"boot": 4, "up": 4, "p500": 4, "ts": 2}
+"""What takes seconds runs in each so-manieth round only."""
 LIMIT_S = 900.0
 """The run ends after so many seconds, whatever it was asked for, and reports what it has."""
 BUSY = 0.5
@@ -75,20 +77,18 @@ class Run:
                     self.measure(name, number, started)
 
     def plan(self) -> Iterator[tuple[int, str]]:
-        """Yield round by round what to measure; `boot` first, because it wants processes that have not worked yet."""
-        rounds = range(self.options.rounds)
-        if "boot" in self.options.only:
-            yield from ((number, "boot") for number in rounds[::LONG_EVERY])
-        for number in rounds:
-            for name in measure.SHAPES:
-                if name in self.options.only and (name != "p500" or number % LONG_EVERY == 0):
-                    yield number, name
+        """Yield round by round what to measure; what wants new processes first, for the others keep theirs running."""
+        for names in (FRESH, measure.SHAPES):
+            for number in range(self.options.rounds):
+                for name in names:
+                    if name in self.options.only and number % EVERY.get(name, 1) == 0:
+                        yield number, name
 
     def measure(self, name: str, number: int, started: contextlib.ExitStack) -> None:
         """Put one load on the systems and keep what it cost them."""
         done: report.Round = {}
         try:
-            for system, result in self.boots() if name == "boot" else self.slices(name, started):
+            for system, result in self.fresh(name) if name in FRESH else self.slices(name, started):
                 done[system.name] = result
                 self.tell(number, name, system, result)
         except measure.WrongAnswerError as error:
@@ -108,14 +108,15 @@ class Run:
         shape = shape.lasting(self.options.seconds) if self.options.seconds else shape
         return self.load.slices([self.systems[s] for s in wanted], shape)
 
-    def boots(self) -> Iterator[tuple[systems.System, report.Slice]]:
-        """Measure start and memory on processes of their own: one that has worked has memory to spare for streams."""
-        for name in SYSTEMS:
-            if name not in self.options.systems or name == "direct":
+    def fresh(self, name: str) -> Iterator[tuple[systems.System, report.Slice]]:
+        """Measure start, memory and uploads on processes of their own."""
+        weigh = self.load.hold if name == "boot" else self.load.upload
+        for each in SYSTEMS:
+            if each not in self.options.systems or each == "direct":
                 continue
-            system = self.systems[name]
+            system = self.systems[each]
             try:
-                yield system, {"start_s": system.start()} | self.load.hold(system)
+                yield system, {"start_s": system.start()} | weigh(system)
             finally:
                 system.stop()
 

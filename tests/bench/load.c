@@ -1,13 +1,17 @@
 /* load: the clients of the benchmark; they check every byte they get (one thread, epoll).
  *
- *   load -p PORT -q REQUEST -x ANSWER -c CLIENTS [-w WARM] [-d SECONDS] [-l LIMIT] [-1] [-k] [PID ...]
+ *   load -p PORT -q REQUEST -x ANSWER -c CLIENTS [-w WARM] [-d SECONDS] [-l LIMIT] [-1] [-k] [-u SECONDS]
+ *        [-f FILLER -n TIMES -i OFFSET] [PID ...]
  *
- *   -q, -x   files: one whole request as it is sent, and the body (without its chunking) that must come back
+ *   -q, -x   files: one whole request as it is sent, and the body (without its chunking) that must come back; a zero
+ *            byte in it stands for any digit
  *   -c       clients, each with a connection of its own; all of them connect at the start
  *   -w, -d   the measured window: it opens after WARM seconds and stays open for SECONDS
  *   -l       seconds until an answer that is still missing counts as an error
  *   -1       one request per client; otherwise each sends its next request as soon as it has an answer, until the
  *            window closes
+ *   -u       the window closes so many seconds after the last answer instead, if that is earlier
+ *   -f       file that goes TIMES times into the request, at OFFSET: a large upload needs no large file
  *   -k       hold: say `open` on standard output once every client has its first event, stay until standard input
  *            ends, then leave in the middle of the answers
  *   PID      processes whose CPU time inside the window is reported, in this order
@@ -62,8 +66,10 @@ typedef struct {
 
 static int epoll_fd, port;
 static bool once, hold, stopped;
-static char *request, *expected;
-static size_t request_length, expected_length;
+static int64_t linger = -1, last_answer; /* ns; negative: the window closes at its time alone */
+static char *request, *filler, *expected;
+static size_t written_length; /* of the file REQUEST */
+static size_t filler_length, filler_at, filler_end, request_length, expected_length;
 static uint32_t *events_until; /* [n]: content events that are complete within the first n bytes of the answer */
 static client *clients;
 static long client_count, active, opened, reconnects;
@@ -134,9 +140,26 @@ __attribute__((format(printf, 2, 3))) static void fail(client *c, const char *fo
   active--;
 }
 
+/* Returns what stands at one place of the request, as far as it lies together in memory. */
+static const char *piece_at(size_t at, size_t *length) {
+  if (at >= filler_end) {
+    *length = request_length - at;
+    return request + at - (filler_end - filler_at);
+  }
+  if (at < filler_at) {
+    *length = filler_at - at;
+    return request + at;
+  }
+  size_t offset = (at - filler_at) % filler_length;
+  *length = filler_length - offset;
+  return filler + offset;
+}
+
 static void send_more(client *c) {
   while (c->sent < request_length) {
-    ssize_t k = write(c->fd, request + c->sent, request_length - c->sent);
+    size_t length;
+    const char *piece = piece_at(c->sent, &length);
+    ssize_t k = write(c->fd, piece, length);
     if (k < 0 && errno != EAGAIN) {
       fail(c, "writing: %s", strerror(errno));
       return;
@@ -188,7 +211,8 @@ static void finish(client *c) {
     return;
   }
   finished++;
-  if (window == OPEN) add_sample(&latencies, now_ns(CLOCK_MONOTONIC) - c->began);
+  last_answer = now_ns(CLOCK_MONOTONIC);
+  if (window == OPEN) add_sample(&latencies, last_answer - c->began);
   c->busy = false;
   active--;
   if (c->closes) {
@@ -198,9 +222,16 @@ static void finish(client *c) {
   if (!once && !hold && window != CLOSED) begin(c);
 }
 
+static bool is_expected(const char *expected_here, const char *p, size_t n) {
+  if (!memcmp(expected_here, p, n)) return true;
+  for (size_t i = 0; i < n; i++)
+    if (expected_here[i] ? expected_here[i] != p[i] : !isdigit((unsigned char)p[i])) return false;
+  return true;
+}
+
 /* Body bytes. Returns false if they are not those of the upstream. */
 static bool take(client *c, const char *p, size_t n) {
-  if (n > expected_length - c->seen || memcmp(expected + c->seen, p, n)) {
+  if (n > expected_length - c->seen || !is_expected(expected + c->seen, p, n)) {
     fail(c, "the answer differs after byte %zu: %.60s", c->seen, n < 60 ? "(short)" : p);
     return false;
   }
@@ -319,6 +350,7 @@ static void run(int64_t opens, int64_t closes, int64_t limit) {
   while (active || hold || (once && window != CLOSED)) {
     int64_t now = now_ns(CLOCK_MONOTONIC);
     if (window == WARMING && now >= opens) take_snapshot(&opening), window = OPEN;
+    if (window == OPEN && linger >= 0 && !active && last_answer + linger < closes) closes = last_answer + linger;
     if (window == OPEN && now >= closes) take_snapshot(&closing), window = CLOSED;
     if (stopped || now >= limit) break;
     if (hold && errors) break;
@@ -366,9 +398,10 @@ static void report(void) {
 static int64_t seconds(const char *text) { return (int64_t)(atof(text) * 1e9); }
 
 int main(int argc, char **argv) {
-  const char *request_path = NULL, *answer_path = NULL;
+  const char *request_path = NULL, *answer_path = NULL, *filler_path = NULL;
+  size_t times = 0;
   int64_t warm = 0, open_for = 0, limit = seconds("60");
-  for (int o; (o = getopt(argc, argv, "p:q:x:c:w:d:l:1k")) > 0;) switch (o) {
+  for (int o; (o = getopt(argc, argv, "p:q:x:c:w:d:l:1ku:f:n:i:")) > 0;) switch (o) {
       case 'p': port = atoi(optarg); break;
       case 'q': request_path = optarg; break;
       case 'x': answer_path = optarg; break;
@@ -378,12 +411,20 @@ int main(int argc, char **argv) {
       case 'l': limit = seconds(optarg); break;
       case '1': once = true; break;
       case 'k': hold = true; break;
+      case 'u': linger = seconds(optarg); break;
+      case 'f': filler_path = optarg; break;
+      case 'n': times = strtoul(optarg, NULL, 10); break;
+      case 'i': filler_at = strtoul(optarg, NULL, 10); break;
       default: return 2;
     }
   if (!request_path || !answer_path || client_count < 1 || argc - optind >= PIDS_MAX) return 2;
   prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing of the benchmark outlives its driver */
   signal(SIGPIPE, SIG_IGN);
-  request = read_file(request_path, &request_length);
+  request = read_file(request_path, &written_length);
+  if (filler_path) filler = read_file(filler_path, &filler_length);
+  if (filler_at > written_length) return 2;
+  filler_end = filler_at + times * filler_length;
+  request_length = written_length + times * filler_length;
   expected = read_file(answer_path, &expected_length);
   mark_events();
   clocks[clock_count++] = CLOCK_PROCESS_CPUTIME_ID;

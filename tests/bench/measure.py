@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import subprocess
 import time
@@ -42,6 +43,8 @@ class Shape:
     """Seconds it stays open."""
     once: bool = False
     """One request per client, instead of one after another."""
+    translated: bool = False
+    """A system that can do so translates its stream; the others relay theirs."""
     turns: bool = False
     """The systems are loaded together and their streams take turns; otherwise one system after the other."""
 
@@ -49,12 +52,15 @@ class Shape:
         """Return the same load with another window."""
         return replace(self, window_s=window_s)
 
-    def asked(self, turn: int, turns: int) -> traffic.Ask:
-        """Return what is asked in one turn of several, with streams so long that none ends inside the window."""
+    def asked(self, system: System, turn: int, turns: int) -> traffic.Ask:
+        """Return what a system is asked in its turn, with streams so long that none ends inside the window."""
         if not self.ask.events:
             return self.ask
         paces = (self.warm_s + self.window_s) * 1000 / self.ask.pace_ms
-        return replace(self.ask, events=int(paces / turns) + SPARE_EVENTS, turn=turn, turns=turns)
+        ask = replace(self.ask, events=int(paces / turns) + SPARE_EVENTS, turn=turn, turns=turns)
+        if self.translated and system.translated_model:
+            ask = replace(ask, name="translated", translated=True)
+        return ask
 
 
 _SMALL = traffic.Ask("small")
@@ -62,10 +68,15 @@ _STREAM = traffic.Ask("stream", events=1)
 SHAPES = {
     "ns": Shape(ask=_SMALL, clients=64, warm_s=0.25, window_s=0.5),
     "p100": Shape(ask=_STREAM, clients=100, warm_s=0.4, window_s=2.88, once=True, turns=True),
+    "ts": Shape(ask=_STREAM, clients=100, warm_s=0.4, window_s=2.88, once=True, turns=True, translated=True),
     "mb": Shape(ask=traffic.Ask("image", image=True), clients=4, warm_s=0.2, window_s=0.6),
     "c1": Shape(ask=_SMALL, clients=1, warm_s=0.1, window_s=0.4),
     "p500": Shape(ask=_STREAM, clients=500, warm_s=1.0, window_s=3.0, once=True),
 }
+UPLOADING = Shape(ask=_SMALL, clients=1, warm_s=0, window_s=20, once=True)
+"""When an upload is measured; `traffic.Upload` says what is asked. The window closes with the answer."""
+LINGER_S = 0.3
+"""Seconds after an upload that count as its cost: the file it was kept in is removed."""
 HOLD = traffic.Ask("hold", events=60, pace_ms=1000)
 """What the streams of `boot` carry: one event a second, far longer than they are held."""
 
@@ -92,15 +103,19 @@ class Load:
         for together in [systems] if shape.turns else [[system] for system in systems]:
             with contextlib.ExitStack() as stack:
                 loads = []
-                for turn, system in enumerate(together):
-                    loads.append(self._start(system, shape, shape.asked(turn, len(together))))
+                asked = [shape.asked(system, turn, len(together)) for turn, system in enumerate(together)]
+                arguments = [
+                    self._arguments(system, ask, shape.clients) for system, ask in zip(together, asked, strict=True)
+                ]
+                for system, own in zip(together, arguments, strict=True):
+                    loads.append(self._start(system, shape, own))
                     stack.enter_context(loads[-1])
                     stack.callback(loads[-1].kill)  # which does nothing if it has ended by itself
                 for system, load in zip(together, loads, strict=True):
                     yield system, self._result(system, shape, load)
 
-    def _start(self, system: System, shape: Shape, ask: traffic.Ask) -> subprocess.Popen[bytes]:
-        arguments = [*self._arguments(system, ask, shape.clients), "-w", str(shape.warm_s)]
+    def _start(self, system: System, shape: Shape, arguments: list[str]) -> subprocess.Popen[bytes]:
+        arguments = [*arguments, "-w", str(shape.warm_s)]
         arguments += ["-d", str(shape.window_s), "-l", str(shape.warm_s + shape.window_s + DRAIN_S)]
         arguments += ["-1"] if shape.once else []
         pids = [] if system is self.upstream else system.pids()
@@ -111,7 +126,7 @@ class Load:
 
     def _result(self, system: System, shape: Shape, load: subprocess.Popen[bytes]) -> dict[str, Any]:
         said, _ = load.communicate(timeout=shape.warm_s + shape.window_s + 2 * DRAIN_S)
-        result = json.loads(said)
+        result: dict[str, Any] = json.loads(said)
         own, upstream, *rest = result["cpu_s"]
         result |= {"cpu_s": sum(rest), "busy": sum(rest) / result["seconds"]}
         result |= {"load_busy": (own + upstream) / result["seconds"]}
@@ -142,6 +157,20 @@ class Load:
         self._check(system, result, result["opened"] == streams)
         return {"idle_mb": idle_mb, "open_mb": open_mb, "per_1000_mb": (open_mb - idle_mb) * 1000 / streams}
 
+    def upload(self, system: System) -> dict[str, Any]:
+        """Return what `load.c` reports of one upload, as `slices` does, and how much memory grew in it at most, in MB.
+
+        Raises:
+            WrongAnswerError: It was refused, or something else arrived than was sent.
+        """
+        time.sleep(SETTLE_S)
+        arguments = self._upload_arguments(system)
+        processes.forget_peaks(system.pids())
+        before = system.resident_mb()
+        with self._start(system, UPLOADING, arguments) as load:
+            result = self._result(system, UPLOADING, load)
+        return result | {"growth_mb": processes.peak_mb(system.pids()) - before}
+
     def _check(self, system: System, result: dict[str, Any], answered: float) -> None:
         if result["errors"]:
             raise WrongAnswerError(f"{system.name}: {result['errors']} errors, the first: {result['error']}")
@@ -149,9 +178,32 @@ class Load:
             raise WrongAnswerError(f"{system.name}: not everything was answered in time")
 
     def _arguments(self, system: System, ask: traffic.Ask, clients: int) -> list[str]:
-        answer, request = self.folder / f"{ask.name}-{ask.events}.answer", self.folder / f"{system.name}.request"
+        answer = self.folder / f"{ask.name}-{ask.events}.answer"
+        model = system.translated_model if ask.translated else system.model
         if not answer.exists():
-            answer.write_bytes(ask.answer(self.upstream.port))
-        request.write_bytes(ask.request(system.port, system.model))
-        files = ["-q", str(request), "-x", str(answer)]
+            answer.write_bytes(self._answer(system, ask, model))
+        return self._command(system, ask.request(system.port, model), answer, clients)
+
+    def _answer(self, system: System, ask: traffic.Ask, model: str) -> bytes:
+        if not ask.translated:
+            return ask.answer(self.upstream.port)
+        try:
+            return ask.translated_answer(system.port, model, self.upstream.port)
+        except (LookupError, ValueError, OSError, http.client.HTTPException) as error:
+            raise WrongAnswerError(f"{system.name}: {error!r}") from error
+
+    def _upload_arguments(self, system: System) -> list[str]:
+        upload = traffic.Upload()
+        answer, filler = self.folder / "upload.answer", self.folder / "upload.filler"
+        if not answer.exists():
+            answer.write_bytes(upload.answer(self.upstream.port))
+            filler.write_bytes(upload.block)
+        before, behind = upload.request(system.port, system.model)
+        filled = ["-f", str(filler), "-n", str(upload.times), "-i", str(len(before))]
+        return [*self._command(system, before + behind, answer, 1), *filled, "-u", str(LINGER_S)]
+
+    def _command(self, system: System, request: bytes, answer: Path, clients: int) -> list[str]:
+        written = self.folder / f"{system.name}.request"
+        written.write_bytes(request)
+        files = ["-q", str(written), "-x", str(answer)]
         return [str(self.program), "-p", str(system.port), *files, "-c", str(clients)]

@@ -75,6 +75,22 @@ def resident_mb(pids: Sequence[int]) -> float:
     return total_kib * 1024 / 1e6
 
 
+def forget_peaks(pids: Sequence[int]) -> None:
+    """Let `peak_mb` begin anew, if the kernel can: see `clear_refs` in proc(5)."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pids: Sequence[int]) -> float:
+    """Return the most resident memory that processes had, each at its own time, in MB."""
+    total_kib = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total_kib += int(re.findall(r"^VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+    return total_kib * 1024 / 1e6
+
+
 def free_ports(count: int) -> list[int]:
     """Return TCP ports of 127.0.0.1 that are free now; held together until all are known, so that they differ."""
     with contextlib.ExitStack() as held:

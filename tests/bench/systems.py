@@ -29,7 +29,7 @@ http {{
   access_log off;
   tcp_nodelay on;
   keepalive_requests 1000000000;
-  client_max_body_size 64m;
+  client_max_body_size 256m;
   client_body_buffer_size 2m;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
@@ -61,10 +61,18 @@ upstreams:
   mock:
     base_url: http://127.0.0.1:{upstream_port}/v1
     api_key: {{file: upstream-key}}
+  messages:
+    base_url: http://127.0.0.1:{upstream_port}/v1
+    protocol: anthropic
+    api_key: {{file: upstream-key}}
 models:
   {client_model}:
     pool:
       - {{upstream: mock, model: {upstream_model}}}
+  {translated_model}:
+    pool:
+      - {{upstream: messages, model: {upstream_model}}}
+    translate: true
 keys:
   bench:
     secret: {{sha256: {key_sha256}}}
@@ -88,6 +96,8 @@ class System:
     cpu: int
     folder: Path
     model: str = traffic.UPSTREAM_MODEL
+    translated_model: str = ""
+    """One whose upstream speaks another protocol; empty: this system does not translate."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> float:
@@ -163,6 +173,7 @@ def router(folder: Path, cpu: int, upstream_port: int, command: list[str]) -> Sy
             admin_port=admin_port,
             upstream_port=upstream_port,
             client_model=traffic.CLIENT_MODEL,
+            translated_model=traffic.TRANSLATED_MODEL,
             upstream_model=traffic.UPSTREAM_MODEL,
             key_sha256=hashlib.sha256(traffic.CLIENT_KEY.encode()).hexdigest(),
         )
@@ -171,7 +182,15 @@ def router(folder: Path, cpu: int, upstream_port: int, command: list[str]) -> Sy
     key.write_text("sk-upstream-0123456789abcdef\n")
     key.chmod(0o600)
     command = [word.replace("{config}", str(settings)) for word in command]
-    return System(name="router", command=command, port=port, cpu=cpu, folder=folder, model=traffic.CLIENT_MODEL)
+    return System(
+        name="router",
+        command=command,
+        port=port,
+        cpu=cpu,
+        folder=folder,
+        model=traffic.CLIENT_MODEL,
+        translated_model=traffic.TRANSLATED_MODEL,
+    )
 
 
 def router_command() -> list[str]:

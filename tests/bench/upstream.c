@@ -5,10 +5,13 @@
  * Serves HTTP/1.1 with keep-alive on 127.0.0.1; the bodies it understands are those of `traffic.py`:
  *   POST, "stream":true    "events":N events of about 200 bytes, one HTTP chunk and one write each: the first at once,
  *                          the others every "pace_ms":P; a usage event if "include_usage":true; then data: [DONE]
+ *   the same, /v1/messages a stream as Anthropic's API sends it, event lines and all: N - 1 pieces of text, each as
+ *                          above, then the reason to stop with usage, then message_stop
+ *   POST, /v1/audio/...    JSON with the length and a checksum of the body, which is read to its end whatever it holds
  *   POST, otherwise        600 bytes of JSON with usage
  *   any other method       {"status":"ok"}
  * A POST for another model than `mock-model`, or without a Content-Length, is answered 404: a router that does not
- * rename the model cannot pass.
+ * rename the model cannot pass. In an upload the name of the model is part of what the checksum is made of.
  *
  * "turns":N,"turn":K,"turn_ms":T in the body let a stream speak only in every Nth piece of T ms, the Kth: streams
  * through two systems then take turns so quickly that both meet the same fast and slow phases of the machine.
@@ -41,6 +44,15 @@ typedef struct {
   size_t length;
 } text;
 
+/* What a stream consists of, in one API's words. */
+typedef struct {
+  text opening; /* before the first event of content, with it; may be empty */
+  text words[16];
+  text finish; /* the last event of content */
+  text usage;  /* if the request asks for it; may be empty */
+  text done;
+} dialect;
+
 typedef struct conn {
   int fd;
   bool closed;
@@ -50,8 +62,11 @@ typedef struct conn {
   char kept[KEPT_MAX + 1]; /* its beginning: nothing we look for stands further in */
   const char *pending;     /* what a full socket did not take */
   size_t pending_length;
+  text receipt;            /* the answer to an upload */
+  uint64_t checksum;       /* of its body so far: 64-bit FNV-1a */
+  const dialect *speaks;
   long events_left, pace_ms, turns, turn, turn_ms;
-  bool streaming, usage_asked;
+  bool upload, streaming, usage_asked;
   int64_t due_ms;
   struct conn *next, **link; /* place in the wheel; `next` also chains closed connections until they may be freed */
 } conn;
@@ -60,7 +75,8 @@ static int epoll_fd;
 static long streaming;
 static uint64_t streams_started;
 static conn *wheel[SLOTS], *closed_conns;
-static text json_answer, health_answer, not_found_answer, stream_head, words[16], finish, usage, done;
+static text json_answer, health_answer, not_found_answer, stream_head;
+static dialect chat, messages;
 
 static int64_t now_ms(void) {
   struct timespec t;
@@ -106,7 +122,7 @@ static void watch(conn *c, bool writable) {
   epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &e);
 }
 
-/* Everything we send lives for ever, so what a socket does not take is remembered as a pointer. */
+/* Everything we send lives as long as the connection, so what a socket does not take is remembered as a pointer. */
 static void send_bytes(conn *c, const char *p, size_t n) {
   ssize_t k = write(c->fd, p, n);
   if (k == (ssize_t)n) return;
@@ -121,7 +137,7 @@ static void send_bytes(conn *c, const char *p, size_t n) {
 }
 
 static void send_text(conn *c, const text *t) {
-  if (!c->closed && !c->pending) send_bytes(c, t->bytes, t->length);
+  if (t->length && !c->closed && !c->pending) send_bytes(c, t->bytes, t->length);
 }
 
 static void flush_pending(conn *c) {
@@ -144,15 +160,15 @@ static void step(conn *c, int64_t now) {
     schedule(c, now + 1);
   } else if (c->events_left > 0) {
     c->events_left--;
-    send_text(c, c->events_left ? &words[c->events_left % 16] : &finish);
+    send_text(c, c->events_left ? &c->speaks->words[c->events_left % 16] : &c->speaks->finish);
     int64_t due = in_turn(c, c->due_ms + c->pace_ms);
     if (!c->closed) schedule(c, due > now ? due : now + 1);
   } else if (c->usage_asked) {
     c->usage_asked = false;
-    send_text(c, &usage);
+    send_text(c, &c->speaks->usage);
     if (!c->closed) step(c, now);
   } else {
-    send_text(c, &done);
+    send_text(c, &c->speaks->done);
     end_stream(c);
   }
 }
@@ -166,8 +182,13 @@ static long number(const conn *c, size_t from, size_t to, const char *name, long
   return p ? atol(p + strlen(name)) : otherwise;
 }
 
+static bool is_for(const conn *c, const char *path) {
+  return !strncmp(c->kept, "POST ", 5) && !strncmp(c->kept + 5, path, strlen(path));
+}
+
 static void start_stream(conn *c, size_t from, size_t to) {
   int64_t now = now_ms();
+  c->speaks = is_for(c, "/v1/messages") ? &messages : &chat;
   c->events_left = number(c, from, to, "\"events\":", 1);
   c->pace_ms = number(c, from, to, "\"pace_ms\":", 20);
   if (c->pace_ms < 1 || c->pace_ms > PACE_MS_MAX) c->pace_ms = 20;
@@ -180,16 +201,36 @@ static void start_stream(conn *c, size_t from, size_t to) {
   c->streaming = true;
   streaming++;
   send_text(c, &stream_head);
+  send_text(c, &c->speaks->opening);
   if (c->closed) return;
   c->due_ms = now - c->pace_ms + 1 + (int64_t)(streams_started++ * PHASE_STEP % (uint64_t)c->pace_ms);
   step(c, now);
 }
 
+static void set_answer(text *t, const char *status, const char *body) {
+  t->length = (size_t)snprintf(t->bytes, sizeof t->bytes,
+                               "HTTP/1.1 %s\r\ndate: Sat, 01 Nov 2025 10:00:00 GMT\r\nserver: bench\r\n"
+                               "content-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
+                               "content-length: %zu\r\n\r\n%s",
+                               status, strlen(body), body);
+}
+
+static void answer_upload(conn *c, size_t body_length) {
+  char body[256];
+  snprintf(body, sizeof body,
+           "{\"text\":\"%zu bytes with the checksum %016llx.\",\"usage\":{\"type\":\"duration\",\"seconds\":60}}",
+           body_length, (unsigned long long)c->checksum);
+  set_answer(&c->receipt, "200 OK", body);
+  send_text(c, &c->receipt);
+}
+
 static void answer(conn *c) {
   size_t from = c->head, to = c->wanted < KEPT_MAX ? c->wanted : KEPT_MAX;
+  size_t body_length = c->wanted - c->head;
   bool post = c->kept[0] == 'P';
   c->got = c->wanted = 0;
   if (!post) send_text(c, &health_answer);
+  else if (c->upload) answer_upload(c, body_length);
   else if (!says(c, from, to, "\"mock-model\"")) send_text(c, &not_found_answer);
   else if (says(c, from, to, "\"stream\":true")) start_stream(c, from, to);
   else send_text(c, &json_answer);
@@ -205,7 +246,17 @@ static bool measure(conn *c) {
   c->wanted = c->head;
   const char *length = strcasestr(c->kept, "\r\ncontent-length:");
   if (length && length < end) c->wanted += strtoul(length + 17, NULL, 10);
+  c->upload = is_for(c, "/v1/audio/");
+  c->checksum = 14695981039346656037u;
   return true;
+}
+
+/* Adds what just came to the checksum of the body, unless it belongs to the head. */
+static void check(conn *c, const char *came, size_t n) {
+  size_t before = c->got - n, skipped = c->head > before ? c->head - before : 0;
+  uint64_t sum = c->checksum;
+  for (size_t i = skipped; i < n; i++) sum = (sum ^ (unsigned char)came[i]) * 1099511628211u;
+  c->checksum = sum;
 }
 
 static void receive(conn *c) {
@@ -225,6 +276,7 @@ static void receive(conn *c) {
     if (c->got >= KEPT_MAX) drop(c);
     return;
   }
+  if (c->upload) check(c, scratch, (size_t)k);
   if (c->got == c->wanted) answer(c);
   else if (c->got > c->wanted) drop(c);
 }
@@ -256,25 +308,25 @@ static void turn_wheel(int64_t *turned, int64_t now) {
   }
 }
 
-static void set_answer(text *t, const char *status, const char *body) {
-  t->length = (size_t)snprintf(t->bytes, sizeof t->bytes,
-                               "HTTP/1.1 %s\r\ndate: Sat, 01 Nov 2025 10:00:00 GMT\r\nserver: bench\r\n"
-                               "content-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
-                               "content-length: %zu\r\n\r\n%s",
-                               status, strlen(body), body);
+/* Appends an event, or several, as one HTTP chunk. */
+static void add_chunk(text *t, const char *event) {
+  char *end = t->bytes + t->length;
+  t->length += (size_t)snprintf(end, sizeof t->bytes - t->length, "%zx\r\n%s\r\n", strlen(event), event);
 }
 
-static void set_chunk(text *t, const char *event, const char *after) {
-  t->length = (size_t)snprintf(t->bytes, sizeof t->bytes, "%zx\r\n%s\r\n%s", strlen(event), event, after);
+static void add_last_chunk(text *t) {
+  memcpy(t->bytes + t->length, "0\r\n\r\n", 5);
+  t->length += 5;
 }
 
 #define ID "\"id\":\"chatcmpl-bench0001\",\"object\":\"chat.completion"
 #define MODEL "\"created\":1761991200,\"model\":\"mock-model\""
+#define NAMED(name) "event: " name "\ndata: {\"type\":\"" name "\""
 
-static void set_texts(void) {
-  static const char *word[16] = {"router", "stream", "client", "tokens", "models", "answer", "prompt", "weight",
-                                 "server", "socket", "policy", "budget", "health", "limits", "member", "worker"};
-  char event[512];
+static const char *const words[16] = {"router", "stream", "client", "tokens", "models", "answer", "prompt", "weight",
+                                      "server", "socket", "policy", "budget", "health", "limits", "member", "worker"};
+
+static void set_answers(void) {
   set_answer(&json_answer, "200 OK",
              "{" ID "\"," MODEL ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"A router "
              "stands between clients and model servers. It spreads requests by weight, moves them away from servers "
@@ -288,22 +340,51 @@ static void set_texts(void) {
                                         "HTTP/1.1 200 OK\r\ndate: Sat, 01 Nov 2025 10:00:00 GMT\r\nserver: bench\r\n"
                                         "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
                                         "x-request-id: req_0123456789abcdef\r\ntransfer-encoding: chunked\r\n\r\n");
+}
+
+static void set_chat(void) {
+  char event[512];
   for (int i = 0; i < 16; i++) {
     snprintf(event, sizeof event,
              "data: {" ID ".chunk\"," MODEL ",\"system_fingerprint\":\"fp_bench\",\"choices\":[{\"index\":0,\"delta\":{"
              "\"content\":\" %s\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
-             word[i]);
-    set_chunk(&words[i], event, "");
+             words[i]);
+    add_chunk(&chat.words[i], event);
   }
-  set_chunk(&finish,
+  add_chunk(&chat.finish,
             "data: {" ID ".chunk\"," MODEL ",\"system_fingerprint\":\"fp_bench\",\"choices\":[{\"index\":0,\"delta\":{}"
-            ",\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n",
-            "");
-  set_chunk(&usage,
+            ",\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
+  add_chunk(&chat.usage,
             "data: {" ID ".chunk\"," MODEL ",\"system_fingerprint\":\"fp_bench\",\"choices\":[],\"usage\":{"
-            "\"prompt_tokens\":180,\"completion_tokens\":100,\"total_tokens\":280}}\n\n",
-            "");
-  set_chunk(&done, "data: [DONE]\n\n", "0\r\n\r\n");
+            "\"prompt_tokens\":180,\"completion_tokens\":100,\"total_tokens\":280}}\n\n");
+  add_chunk(&chat.done, "data: [DONE]\n\n");
+  add_last_chunk(&chat.done);
+}
+
+static void set_messages(void) {
+  char event[512];
+  add_chunk(&messages.opening,
+            NAMED("message_start") ",\"message\":{\"model\":\"mock-model\",\"id\":\"msg_bench0001\","
+            "\"type\":\"message\",\"role\":\"assistant\",\"content\":[],\"stop_reason\":null,"
+            "\"stop_sequence\":null,\"usage\":{\"input_tokens\":180,\"cache_creation_input_tokens\":0,"
+            "\"cache_read_input_tokens\":0,\"cache_creation\":{\"ephemeral_5m_input_tokens\":0,"
+            "\"ephemeral_1h_input_tokens\":0},\"output_tokens\":1,\"service_tier\":\"standard\"}}      }\n\n");
+  add_chunk(&messages.opening,
+            NAMED("content_block_start") ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}     }\n\n");
+  add_chunk(&messages.opening, NAMED("ping") "}\n\n");
+  for (int i = 0; i < 16; i++) {
+    snprintf(event, sizeof event,
+             NAMED("content_block_delta") ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" %s\"}    }\n\n",
+             words[i]);
+    add_chunk(&messages.words[i], event);
+  }
+  add_chunk(&messages.finish, NAMED("content_block_stop") ",\"index\":0    }\n\n");
+  add_chunk(&messages.finish,
+            NAMED("message_delta") ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{"
+            "\"input_tokens\":180,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,"
+            "\"output_tokens\":100}       }\n\n");
+  add_chunk(&messages.done, NAMED("message_stop") "     }\n\n");
+  add_last_chunk(&messages.done);
 }
 
 static int listen_on(int port) {
@@ -325,7 +406,9 @@ int main(int argc, char **argv) {
   }
   prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing of the benchmark outlives its driver */
   signal(SIGPIPE, SIG_IGN);
-  set_texts();
+  set_answers();
+  set_chat();
+  set_messages();
   int listener = listen_on(atoi(argv[1]));
   epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL}, ready[512];
