@@ -34,6 +34,18 @@ def decoded(body: bytes, coding: bytes, limit: int) -> bytes | None:
     return text if decoder.eof and not decoder.unused_data else None
 
 
+def broken(body: bytes, coding: bytes, limit: int) -> bool:
+    """Whether a body is surely not the gzip that it is said to be: garbage, or cut off in its first `limit` bytes."""
+    if coding not in (b"gzip", b"x-gzip"):  # `deflate` is written in two ways, of which we read one
+        return False
+    decoder = zlib.decompressobj(GZIP)
+    try:
+        text = decoder.decompress(body, limit)
+    except zlib.error:
+        return True
+    return not decoder.eof and len(text) < limit
+
+
 def inflated(body: bytes, limit: int) -> bytes:
     """Return a client's gzip body decoded.
 

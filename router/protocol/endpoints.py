@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import msgspec
 
@@ -61,7 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     generates: bool = False
     """The answer is text that the model writes: tokens for it are reserved."""
     strict: bool = False
-    """An answer is an object, or a stream if one was asked for; anything else is no answer."""
+    """Whoever asks for a stream gets one: an object is then no answer. Elsewhere `stream` may mean nothing."""
     binary: bool = False
     """Answers may be anything: sound, text, a file. What is no JSON is relayed as it comes."""
     metered: bool = True
@@ -71,9 +72,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     keeps_id: bool = False
     """The answer's id belongs to the upstream's account: later requests that name it must go there."""
     named_id: str = ""
-    """The id in the path, which decides where the request goes."""
+    """The id in the path, without its escapes: it decides where the request goes."""
     pinned: str = ""
     """The family of a request that always goes to one configured upstream."""
+
+    @property
+    def stored(self) -> bool:
+        """It is about what is stored upstream: to send it again may change that again."""
+        return bool(self.named_id or self.pinned)
 
 
 _CHAT = Endpoint(
@@ -96,7 +102,13 @@ _RESPONSES = Endpoint(
     keeps_id=True,
 )
 _DECISIONS = msgspec.structs.replace(
-    _RESPONSES, name="decisions", path=b"/decisions", dialect=Dialect.OPENAI, model_optional=False, keeps_id=False
+    _RESPONSES,
+    name="decisions",
+    path=b"/decisions",
+    dialect=Dialect.OPENAI,
+    strict=False,
+    model_optional=False,
+    keeps_id=False,
 )
 _MESSAGES = Endpoint(
     name="messages",
@@ -151,9 +163,15 @@ _ENDPOINTS = (
     msgspec.structs.replace(_CHAT, name="completions", path=b"/completions", reading=openai.COMPLETIONS, view="openai"),
     _RESPONSES,
     msgspec.structs.replace(
-        _RESPONSES, path=b"/responses/input_tokens", metered=False, free=True, keeps_id=False, generates=False
+        _RESPONSES,
+        path=b"/responses/input_tokens",
+        strict=False,
+        metered=False,
+        free=True,
+        keeps_id=False,
+        generates=False,
     ),
-    msgspec.structs.replace(_RESPONSES, path=b"/responses/compact", keeps_id=False, model_optional=False),
+    msgspec.structs.replace(_RESPONSES, path=b"/responses/compact", strict=False, keeps_id=False, model_optional=False),
     _json("embeddings", b"/embeddings"),
     _json("moderations", b"/moderations", optional=True, metered=False),
     _json("rerank", b"/rerank", metered=False),
@@ -169,6 +187,7 @@ _ENDPOINTS = (
         name="count_tokens",
         path=b"/messages/count_tokens",
         view="anthropic",
+        strict=False,
         metered=False,
         free=True,
         generates=False,
@@ -274,7 +293,7 @@ def _stored(rest: bytes, tail: bytes, kinds: Mapping[bytes, tuple[bytes, ...]], 
         path=rest,
         body=Body.ANY,
         methods=methods,
-        named_id=identity.decode("latin-1"),
+        named_id=unquote(identity.decode("latin-1")),
         keeps_id=action == b"remix",  # it names a new video, stored there too
         strict=False,
         generates=False,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,6 +79,8 @@ class ChunkFacts(NamedTuple):
     """Indexes of choices with a finish reason; a request with `n` choices is complete when all of them have had one."""
     id: str = ""
     """Of the answer, where the dialect's ids can be asked for again (Responses); otherwise empty."""
+    pending: bool = False
+    """The answer is made in the background, whoever listens, and is not complete."""
 
 
 class BodyFacts(NamedTuple):
@@ -93,6 +96,20 @@ class BodyFacts(NamedTuple):
     """It is only the promise of an answer, which is made in the background (Responses)."""
     images: int = 0
     """Pictures in the answer, where they are what is paid for."""
+
+
+_KIND = re.compile(rb'event: ?([\w.]{1,64})[\r\n]|data: ?\{\s{0,8}"type"\s{0,8}:\s{0,8}"([\w.]{1,64})"')
+
+
+def kind_of(beginning: bytes) -> str:
+    """Return what an event says it is, in its first line or its first member; empty if it does not say so there."""
+    found = _KIND.match(beginning)
+    return "" if found is None else (found[1] or found[2]).decode("ascii")
+
+
+def _no_end(_beginning: bytes) -> Meaning:
+    """Say of an event that the answer does not end with it."""
+    return Meaning.OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +132,8 @@ class Reading:
     text_mark: bytes = b""
     """What stands before the text in an event of a piece of text. Such events differ in their text alone, so the relay
     may know the next by its looks. Empty: they differ elsewhere too."""
+    unread: Callable[[bytes], Meaning] = _no_end
+    """What an event means that is too long to be held, by its beginning. No meaning at all: that cannot be told."""
     open_ended: bool = False
     """The dialect has no terminal marker: a clean end of the body is the end of the answer."""
     heartbeat: bytes = b": ka\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
@@ -73,7 +73,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TARGET = re.compile(rb"(?!//)(/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+)(?:\?([!\"$-~]*))?")
 """Origin form, one slash at its start, no fragment, valid escapes; the query may be any visible ASCII without `#`."""
-_DOT_SEGMENT = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|$)")
+_DOT_SEGMENT = re.compile(rb"(?:/|%2[fF]|%5[cC])(?:\.|%2[eE]){1,2}(?=[/;]|%2[fF]|%3[bB]|%5[cC]|$)")
+"""As an upstream may read it: slashes unescaped, backslashes taken for slashes, parameters behind `;` left out."""
 _LINE_BREAK = re.compile(rb"[\r\n\0]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,17})\r\n", re.IGNORECASE)
 _VISIBLE = re.compile(rb"[!-~]+")
@@ -163,8 +164,9 @@ def _facts(names: frozenset[bytes], kept: frozenset[bytes]) -> _Remembered[_Fact
 
 _ONCE = frozenset((
     b"host", b"authorization", b"x-api-key", b"api-key", b"content-encoding", b"content-length", b"transfer-encoding",
+    b"content-type",
 ))  # fmt: skip
-"""Headers whose repetition would let two readers see two different requests. None of them goes upstream as it is."""
+"""Headers whose repetition would let two readers see two different requests: with two boundaries, two forms."""
 
 _PASSING_FACTS = frozenset((b"x-request-id", b"x-client-request-id", b"x-stainless-retry-count", b"content-type"))
 _request_facts = _facts(_ONCE | _PASSING_FACTS | {b"expect"}, _PASSING_FACTS)
@@ -194,7 +196,7 @@ def scan(headers: Headers, version: str = "1.1", *, x_api_key_wins: bool = False
         name, value, passes = fact
         if passes:
             passing.append(passes)
-        elif name in facts and name in _ONCE:
+        if name in facts and name in _ONCE:
             raise _malformed(f"The header '{name.decode()}' must not be repeated.")
         facts[name] = value
     get = facts.get
@@ -318,11 +320,14 @@ def query_value(query: bytes, name: bytes) -> str:
 
 
 def with_query_value(query: bytes, name: bytes, value: str) -> bytes:
-    """Return the query with the value of a member replaced where it stands; nothing else is touched, none is added."""
+    """Return the query with the value of a member replaced wherever it stands; nothing else is touched, none is added.
+
+    `name` in lower case: some servers do not tell cases apart.
+    """
     members = query.split(b"&")
     for place, member in enumerate(members):
         key = member.partition(b"=")[0]
-        if unquote_to_bytes(key) == name:
+        if unquote_to_bytes(key).lower() == name:
             members[place] = key + b"=" + quote(value, safe="").encode()
     return b"&".join(members)
 
@@ -421,10 +426,10 @@ def response_headers(headers: Headers, *, stream: bool = False) -> list[bytes]:
 
 
 def last_step(headers: Headers) -> str:
-    """Return the last step of the path that `Location` names: the id of what has been made. Empty without one."""
+    """Return the last step of the path that `Location` names, unescaped: the id of what was made. Empty without one."""
     for name, value in pairs(headers):
         if name == b"location":
-            return value.partition(b"?")[0].rpartition(b"/")[2].decode("latin-1")
+            return unquote(value.partition(b"?")[0].rpartition(b"/")[2].decode("latin-1"))
     return ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from router.protocol import openai, sse
-from router.protocol.facts import BodyFacts, ChunkFacts, Meaning, Reading, last_report
+from router.protocol.facts import BodyFacts, ChunkFacts, Meaning, Reading, kind_of, last_report
 from router.protocol.patient_json import read_object, reader
 from router.protocol.upstream_errors import error_of, failure_in
 from router.protocol.usage import of_generic, of_media
@@ -83,6 +83,15 @@ def _facts(kind: str, usage: dict[str, Any] | None) -> ChunkFacts:
     return ChunkFacts(meaning or Meaning.OTHER, usage)
 
 
+def unread(beginning: bytes) -> Meaning:
+    """Return what an event means that is too long to be held; nothing if it does not say at once what it is."""
+    kind = kind_of(beginning)
+    if not kind:
+        return Meaning(0)
+    ends = kind in _PICTURE or kind.endswith((_WHOLE, _SOUND_ENDS))
+    return Meaning.CONTENT | Meaning.FINISH if ends else Meaning.CONTENT
+
+
 def merge_pictures(so_far: dict[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
     """Let the last report count, but add up pictures that came without one: each of them is an event of its own."""
     if so_far is not None and report == {"images": 1}:
@@ -143,9 +152,15 @@ def _body_facts(read: _Body, body: bytes) -> BodyFacts:
     )
 
 
-IMAGES = Reading(plain=plain_delta, chunk=read_chunk, body=read_pictures, account=of_media, merge=merge_pictures)
+IMAGES = Reading(
+    plain=plain_delta, chunk=read_chunk, body=read_pictures, account=of_media, merge=merge_pictures, unread=unread
+)
 """Generations, edits and variations. A stream has no terminal marker, but is whole once a picture is completed."""
-SPEECH = Reading(plain=plain_delta, chunk=read_chunk, body=read_body, account=of_media, merge=last_report)
+SPEECH = Reading(
+    plain=plain_delta, chunk=read_chunk, body=read_body, account=of_media, merge=last_report, unread=unread
+)
 """Speech that is asked for as events; as bytes it is not read."""
-TRANSCRIPTIONS = Reading(plain=plain_delta, chunk=read_chunk, body=read_body, account=of_generic, merge=last_report)
+TRANSCRIPTIONS = Reading(
+    plain=plain_delta, chunk=read_chunk, body=read_body, account=of_generic, merge=last_report, unread=unread
+)
 """Transcriptions and translations. vLLM reports their usage under the names of a chat."""

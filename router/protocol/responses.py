@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from router.protocol import sse
-from router.protocol.facts import BodyFacts, ChunkFacts, ErrorFacts, Meaning, Reading, last_report
+from router.protocol.facts import BodyFacts, ChunkFacts, ErrorFacts, Meaning, Reading, kind_of, last_report
 from router.protocol.patient_json import members, read_object, reader
 from router.protocol.upstream_errors import error_of, failure_in
 from router.protocol.usage import of_responses
@@ -83,8 +83,13 @@ def _facts(kind: str, response: _Response) -> ChunkFacts:
     if kind in _ALIVE:
         return ChunkFacts(Meaning.COMMENT)
     if kind in _OPENING or not kind.startswith("response."):
-        return ChunkFacts(reported or Meaning.OTHER, usage, id=identity)
+        return ChunkFacts(reported or Meaning.OTHER, usage, id=identity, pending=response.background is True)
     return ChunkFacts(Meaning.CONTENT, output_deltas=int(kind.endswith(".delta")))
+
+
+def unread(beginning: bytes) -> Meaning:
+    """Return what an event means that is too long to be held: the last one holds all pictures of the answer."""
+    return Meaning.FINISH | Meaning.DONE if kind_of(beginning) in _COMPLETE else Meaning.OTHER
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -95,6 +100,7 @@ class _Response(msgspec.Struct, gc=False):
     status: Any = None
     usage: Any = None
     error: Any = None
+    background: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -146,5 +152,12 @@ def _failure(read: _Response, body: bytes) -> ErrorFacts | None:
     return failure_in(read_object(body) or {}, ())
 
 
-RESPONSES = Reading(plain=plain_delta, chunk=read_chunk, body=read_body, account=of_responses, merge=last_report)
+RESPONSES = Reading(
+    plain=plain_delta,
+    chunk=read_chunk,
+    body=read_body,
+    account=of_responses,
+    merge=last_report,
+    unread=unread,
+)
 """Responses, their compaction, the counting of their input tokens, and decisions."""

@@ -40,8 +40,8 @@ _VIEWED_FROM = 65_536
 _MODEL_BYTES_MAX = 2 + 12 * MODEL_CHARS_MAX
 """The longest spelling of a model name: two quotes, and two `\\uXXXX` escapes for each character."""
 
-_GUARDED = frozenset(("model", "stream", "stream_options"))
-"""Names that may be written once and in one way only (PROTOCOL 3.4)."""
+_GUARDED = frozenset(("model", "stream", "stream_options", "previous_response_id", "conversation"))
+"""Names that may be written once and in one way only (PROTOCOL 3.4): what is paid for, and whose it is."""
 
 _USUAL = _GUARDED | {
     "messages", "prompt", "temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "stop", "tools",

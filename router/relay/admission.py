@@ -46,7 +46,7 @@ def admit(relay: Relay, request: Received, ask: Ask, now: float) -> Admitted:
         route = request.snapshot.catalogue.find(model, endpoint.view) or _refuse(request, model)
         if key is not None and not key.allowed(model):
             raise RequestError(Kind.MODEL_NOT_ALLOWED, "This API key may not use the model.", param="model")
-        only = _owner_of(relay, route, ask.named_id, key, now) if ask.named_id else None
+        route, only = _owner_of(relay, route, ask.named_id, key, now) if ask.named_id else (route, None)
     prompt, reserved = estimate_tokens(
         ask.text_bytes,
         ask.max_tokens if endpoint.generates else 0,
@@ -112,8 +112,12 @@ def _stored(relay: Relay, request: Received, identity: str, key: KeyState | None
     return route, target
 
 
-def _owner_of(relay: Relay, route: Route, identity: str, key: KeyState | None, now: float) -> Target | None:
-    """Return the member that holds what the request builds upon; None if nobody knows where that is.
+def _owner_of(
+    relay: Relay, route: Route, identity: str, key: KeyState | None, now: float
+) -> tuple[Route, Target | None]:
+    """Return the member that holds what the request builds upon, and whose it is: the route's or a fallback's.
+
+    The member is None if nobody knows where that is.
 
     Raises:
         RequestError: NOT_FOUND: it is another key's; to look for it would let tenants read each other.
@@ -124,11 +128,12 @@ def _owner_of(relay: Relay, route: Route, identity: str, key: KeyState | None, n
     if owner is None:
         if relay.owners.is_foreign(identity, name, now):
             raise RequestError(Kind.NOT_FOUND, "There is nothing with this id.")
-        return None
-    target = route.pool.at(owner.upstream, owner.credential)
-    if target is None:
-        raise ending.owner_down()
-    return target
+        return route, None
+    for each in route.chain:
+        target = each.pool.at(owner.upstream, owner.credential)
+        if target is not None:
+            return each, target
+    raise ending.owner_down()
 
 
 def draining() -> Refused:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from router.events import NEVER
 from router.policy.outcomes import ID_ELSEWHERE, VERDICTS, Cause, implied_status, of_error_body, of_status
 from router.protocol import http
-from router.protocol.coding import DECODED_MAX, KNOWN, decoded
+from router.protocol.coding import DECODED_MAX, KNOWN, broken, decoded
 from router.protocol.durations import retry_after
 from router.protocol.facts import BodyFacts
 from router.protocol.upstream_errors import read_error
 from router.relay.attempt import Failure
+from router.relay.reply import NO_CONTENT
 from router.relay.stream import StreamAnswer
 
 if TYPE_CHECKING:
     from router.events import Usage
+    from router.protocol.endpoints import Endpoint
     from router.protocol.http import Answered
     from router.relay.attempt import Attempt
     from router.relay.exchange import Exchange
@@ -80,18 +82,25 @@ def begin(exchange: Exchange, attempt: Attempt, connection: UpstreamConnection) 
     assert said is not None
     if not 200 <= status < 600:
         return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
-    if status >= 300:
+    if status >= 300 and (status != 304 or not endpoint.stored):
         return ErrorAnswer(exchange, attempt, said)
-    if status != 200 and not endpoint.binary:  # no answer of this endpoint has it
-        return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
     if said.content_type.startswith(b"text/event-stream"):
         if said.content_encoding and said.content_encoding not in KNOWN:
             return Failure(verdict=VERDICTS[Cause.PROTOCOL], status=status)
         return StreamAnswer(exchange, attempt, said)
-    if endpoint.binary and not said.content_type.startswith(b"application/json"):
+    promised = exchange.reply.committed  # to a stream, with heartbeats
+    if endpoint.binary and not _is_read(said, endpoint, status):
+        if promised:
+            return Failure(verdict=VERDICTS[Cause.WRONG_TYPE], status=status)
         return OpaqueAnswer(exchange, attempt, said, status)
     assert exchange.ask is not None
-    return WholeAnswer(exchange, attempt, said, status, wanted_stream=exchange.ask.stream and endpoint.strict)
+    wanted_stream = exchange.ask.stream and (endpoint.strict or promised)
+    return WholeAnswer(exchange, attempt, said, status, wanted_stream=wanted_stream)
+
+
+def _is_read(said: Answered, endpoint: Endpoint, status: int) -> bool:
+    """Whether this is JSON that says something to us; what a client has stored says nothing, whatever its type."""
+    return said.content_type.startswith(b"application/json") and not endpoint.pinned and status not in NO_CONTENT
 
 
 class _NoStream:
@@ -112,8 +121,8 @@ class _NoStream:
         return None
 
     def output_estimate(self) -> int:
-        """By the length so far."""
-        return self._size // BYTES_PER_TOKEN
+        """Nothing, where the answer is no text."""
+        return 0
 
     def has_failed(self) -> bool:
         """It is no stream."""
@@ -154,6 +163,10 @@ class WholeAnswer(_NoStream):
             else:
                 self._flow()
 
+    def output_estimate(self) -> int:
+        """By the length so far, if it is text: pictures and vectors are long and no tokens."""
+        return self._size // BYTES_PER_TOKEN if self._attempt.endpoint.generates else 0
+
     def _take(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._flowing:
@@ -166,7 +179,7 @@ class WholeAnswer(_NoStream):
     def _flow(self) -> None:
         """Too long to hold: commit and pass on what there is."""
         self._flowing = True
-        self._exchange.commit_body(self._said.passing, self._said.content_length, self._status)
+        self._exchange.commit_body(self._said, self._status)
         for piece in self._pieces:
             self._exchange.reply.write(piece)
 
@@ -212,6 +225,8 @@ class WholeAnswer(_NoStream):
 
     def _read_coded(self, body: bytes) -> BodyFacts:
         text = self._text(body)
+        if text is None and broken(body, self._said.content_encoding, DECODED_MAX):
+            return NOTHING
         if text is None:  # a coding we do not know: nothing can be said against it, nothing read from it
             return BodyFacts(is_object=True, id="", usage=None, error=None)
         return self._attempt.endpoint.reading.body(text)
@@ -272,14 +287,10 @@ class OpaqueAnswer(_NoStream):
         elif data:
             if not self._flowing:
                 self._flowing = True
-                self._exchange.commit_body(self._said.passing, self._said.content_length, self._status)
+                self._exchange.commit_body(self._said, self._status)
             self._exchange.reply.write(data)
         if connection.complete:
             self._exchange.succeeded(self._exchange.usage_by_piece(0), 0)
-
-    def output_estimate(self) -> int:
-        """Bytes of sound are no tokens."""
-        return 0
 
 
 class ErrorAnswer(_NoStream):
@@ -311,6 +322,8 @@ class ErrorAnswer(_NoStream):
         assert verdict is not None
         if self._exchange.wanders and facts.code in NOT_HERE:
             verdict = ID_ELSEWHERE
+        elif verdict.cause is Cause.MODEL_MISSING and self._attempt.endpoint.stored:
+            verdict = VERDICTS[Cause.REQUEST]  # we promised no model there
         failure = Failure(
             verdict=verdict,
             status=status,
@@ -336,7 +349,3 @@ class ErrorAnswer(_NoStream):
             and b"stream_options" in body
             and self._attempt.wire.stop_asking_usage()
         )
-
-    def output_estimate(self) -> int:
-        """An error is no output."""
-        return 0

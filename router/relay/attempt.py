@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from router.errors import Kind
 from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 from router.policy.outcomes import Cause
@@ -118,7 +119,7 @@ class Attempt:
     def _compose(self, request: Received, ask: Ask) -> list[Part]:
         wire = self.wire
         if self.translation is not None:
-            self.asks_usage = ask.stream and not ask.wants_usage
+            self.asks_usage = self.translation.asks_usage
             self.dropped = self.translation.dropped
             return [self.translation.body]
         body = request.body()
@@ -158,7 +159,7 @@ class Attempt:
             query = http.with_query_value(query, b"model", self.model)
         target = self.wire.target(path, self.model, query)
         lines = policy.lines(head.headers)
-        if not size and head.method != b"POST":
+        if not size and head.method in (b"GET", b"DELETE"):
             return policy.head(target, lines, None, head.method)
         opening = policy.opening(target, lines, head.method)
         if self.translation is None and not self.wire.names_model and not calls:
@@ -166,8 +167,9 @@ class Attempt:
         return b"%b%d\r\n\r\n" % (opening, size)
 
     def _progress(self) -> None:
-        """A piece of the body has gone out: the upstream's time to answer begins anew."""
-        self.sent = time.monotonic()
+        """A piece of the body has gone out: the upstream's time to answer begins anew, if it has not begun to."""
+        if not self.head:
+            self.sent = time.monotonic()
 
     def record(self, now: float, cause: str) -> AttemptRecord:
         """What the log and the metrics keep of it."""
@@ -203,3 +205,13 @@ class Failure:
     """The words are in a protocol that is not the client's."""
     exposed: bool = False
     """The operator lets the client see this upstream's errors whatever they are."""
+
+    @property
+    def weight(self) -> int:
+        """Of several failures the client hears of the last of the weightiest.
+
+        What broke is news, a limit hides it, and a member that cannot take the request at all says nothing of others.
+        """
+        if self.verdict.cause is Cause.UNTRANSLATABLE:
+            return 0
+        return 1 if self.verdict.kind is Kind.UPSTREAM_RATE_LIMITED else 2

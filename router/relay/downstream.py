@@ -25,13 +25,22 @@ REQUEST_LINE = re.compile(rb"([A-Z]{3,20}) (/[!-~]*|\*) HTTP/(1\.[01])\r\n")
 """A sound request line. Those of endpoints that the relay knows are its own, whatever the method: a wrong one gets our
 405. Others aiohttp answers. What does not fit is not HTTP as we speak it."""
 
+EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+"""Ignored before a request (RFC 9112 section 2.2), but they begin it: its time to come whole runs. A lone CR or LF is
+no line end to us."""
+
 REQUEST_LINE_MAX = 8192
+"""Bytes of a request line that has not come whole, and of empty lines before it."""
 
 LINGER_S = 2.0
 """After an answer that ends the connection in the middle of a request: how long we let the client read it."""
 
 BACKLOG_MAX = 64 * 1024
 """Bytes a client may send ahead while its request is answered; after more the connection ends with that answer."""
+
+
+ROOM = 16
+"""Of all idle connections, one in so many ends when there are too many."""
 
 
 class Downstream(asyncio.Protocol):
@@ -83,6 +92,8 @@ class Downstream(asyncio.Protocol):
         self._relay.connections.add(self)
         self._progress_at = time.monotonic()
         self._watch()
+        if len(self._relay.connections) > self._relay.connections_max:
+            self._make_room()
 
     def data_received(self, data: bytes) -> None:
         self._progress_at = time.monotonic()
@@ -123,17 +134,19 @@ class Downstream(asyncio.Protocol):
     def _begin(self, data: bytes) -> None:
         """Look at a new message: ours, aiohttp's, unfinished, or nonsense."""
         line = REQUEST_LINE.match(data)
+        behind_empty = data
         if line is None:
-            data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2: empty lines before a request are ignored
-            line = REQUEST_LINE.match(data)
+            behind_empty = EMPTY_LINES.sub(b"", data)
+            line = REQUEST_LINE.match(behind_empty)
         endpoint = None
         if line is not None:
+            data = behind_empty
             method, target, _ = line.groups()
             endpoint = self._relay.snapshot.endpoints.find(method, target.partition(b"?")[0])
             if endpoint is None:
                 self._hand_over(data)
                 return
-        elif b"\n" in data or len(data) > REQUEST_LINE_MAX:
+        elif b"\n" in behind_empty or len(data) > REQUEST_LINE_MAX:
             self._malformed("The request line is not valid HTTP/1.1.")
             return
         end = data.find(b"\r\n\r\n")
@@ -315,9 +328,22 @@ class Downstream(asyncio.Protocol):
         else:
             self.transport.abort()
 
+    @property
+    def _idle(self) -> bool:
+        """No request has begun on it. Half a head is none."""
+        return self._current is None and self._receiving is None and not self._backlog
+
+    def _make_room(self) -> None:
+        """Too many clients: those end that have been idle longest, many at once so that this is rare. At last, this."""
+        idle = [each for each in self._relay.connections if each._idle and not each._closing]  # noqa: SLF001 (our own)
+        idle.sort(key=lambda each: each._progress_at)  # noqa: SLF001
+        for connection in idle[: len(idle) // ROOM + 1]:
+            connection.close_if_idle()
+            self._relay.connections.discard(connection)  # not only once it is told: others may come before that
+
     def close_if_idle(self) -> None:
-        """The daemon drains: a connection without a request ends."""
-        if self._current is None and self._receiving is None and not self._backlog:
+        """A connection without a request ends: the daemon drains, or there are too many."""
+        if self._idle:
             self._closing = True
             self._relay.outbox.flush()
             self.transport.close()

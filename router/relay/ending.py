@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from router.errors import TABLE, Kind, Problem, Refused, UpstreamError
 from router.events import Outcome, Side
-from router.policy.outcomes import Cause
+from router.policy.outcomes import Blame
 from router.protocol import envelope
 from router.protocol.envelope import Dialect
 
@@ -149,4 +149,4 @@ def outcome(kind: Kind) -> tuple[Outcome, Side]:
 
 def outcome_of_status(failure: Failure) -> Outcome:
     """How an upstream's own error answer is counted when it is passed on."""
-    return Outcome.CLIENT_ERROR if failure.verdict.cause is Cause.REQUEST else Outcome.UPSTREAM_ERROR
+    return Outcome.CLIENT_ERROR if failure.verdict.blame is Blame.SUCCESS else Outcome.UPSTREAM_ERROR

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from router.policy.retry import RetryBudget
     from router.policy.target import Target, UpstreamState
     from router.protocol.asks import Ask
-    from router.protocol.http import Headers
+    from router.protocol.http import Answered, Headers
     from router.relay.downstream import Downstream
     from router.relay.request import Received
     from router.relay.service import Relay
@@ -45,6 +45,9 @@ GRACE_S = 0.1
 
 STALE_S = 1.0
 """An idle connection that its peer had closed says so at once; one that dies later died of something else."""
+
+AT_FAULT = (Blame.SOFT, Blame.HARD)
+"""The upstream, and perhaps not for long: it may do better the next time."""
 
 OWN_CREDENTIAL = frozenset((Cause.RATE_LIMITED, Cause.QUOTA, Cause.AUTH))
 """Another credential of the same upstream may fare better."""
@@ -204,7 +207,7 @@ class Exchange:
             target = route.pool.last_resort(now, relay.rng, reserved, self._tried)
             if target is not None:
                 return route, target
-        if self._failure is not None and self._failure.verdict.blame is not Blame.NONE:
+        if self._failure is not None and self._failure.verdict.blame in AT_FAULT:
             for route in chain:
                 target = route.pool.pick(now, reserved, (), (), relay.rng)
                 if target is not None:
@@ -213,7 +216,7 @@ class Exchange:
 
     def _pick_only(self, route: Route, target: Target, now: float) -> tuple[Route, Target] | None:
         """The one member that holds what the request names, once more if it failed and may be tried again."""
-        again = self._failure is None or self._failure.verdict.blame is not Blame.NONE
+        again = self._failure is None or self._failure.verdict.blame in AT_FAULT
         enough = len(self.attempts) >= self.request.snapshot.config.defaults.retry.attempts
         return (route, target) if again and not enough and target.eligible(now, self.reserved) else None
 
@@ -348,7 +351,7 @@ class Exchange:
         attempt = self.attempt
         assert attempt is not None
         now = time.monotonic()
-        verdict = failure.verdict
+        verdict = failure.verdict = attempt.target.judge(failure.verdict)
         self._note(verdict, failure.retry_after_s, now)
         if self.reply.content_at:
             self._break_off(ending.after_failure(failure, ending.WAIT_MIN_S), verdict.cause)
@@ -356,9 +359,9 @@ class Exchange:
         attempt.lease.end(now, 0)
         self._close_attempt(attempt, verdict.cause, now)
         self._tried = (*self._tried, attempt.target)
-        if verdict.blame in (Blame.HARD, Blame.SOFT) and verdict.cause not in OWN_CREDENTIAL:
+        if verdict.blame in AT_FAULT and verdict.cause not in OWN_CREDENTIAL:
             self._avoid = (*self._avoid, attempt.target.upstream)
-        if self._failure is None or verdict.kind is not Kind.UPSTREAM_RATE_LIMITED:
+        if self._failure is None or self._failure.weight <= failure.weight:
             self._failure = failure
         if self._may_try_again(verdict, now):
             self._try(now)
@@ -371,6 +374,8 @@ class Exchange:
             return False
         if verdict.cause in NOT_SENT:
             return True
+        if self.endpoint.stored and self.request.head.method != b"GET":
+            return False  # it may have been done, though the answer is lost (RFC 9110 section 9.2.2)
         self._counted += 1
         if self._counted >= settings.attempts:
             return False
@@ -452,10 +457,10 @@ class Exchange:
         self._describe_attempts()
         self.reply.whole(lines, body, status=status)
 
-    def commit_body(self, headers: Headers, length: int | None, status: int) -> None:
+    def commit_body(self, said: Answered, status: int) -> None:
         """The answer is not to be held: its bytes flow as they come."""
         self._describe_attempts()
-        self.reply.begin_body(headers, length, status=status)
+        self.reply.begin_body(said.passing, said.content_length, status=status, until_close=said.until_close)
         self._content_begins()
 
     def named(self, identity: str, *, pending: bool) -> None:
@@ -478,10 +483,10 @@ class Exchange:
         )
         self.relay.owners.keep(identity, owner, time.monotonic())
 
-    def commit_stream(self, headers: Headers) -> None:
+    def commit_stream(self, headers: Headers, *, until_close: bool) -> None:
         """The stream has content: events flow as they come."""
         self._describe_attempts()
-        self.reply.begin_stream(headers)
+        self.reply.begin_stream(headers, until_close=until_close)
         self._content_begins()
 
     def _content_begins(self) -> None:

@@ -63,7 +63,7 @@ def beat_due(exchange: Exchange) -> float:
         if answer is not None and answer.framed_at > written_at:
             written_at = answer.framed_at
         return written_at + streams.heartbeat
-    if streams.early_keepalive or (answer is not None and answer.streams):
+    if (streams.early_keepalive and exchange.endpoint.strict) or (answer is not None and answer.streams):
         return exchange.started + streams.hold
     return math.inf
 

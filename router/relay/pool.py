@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from router.relay.tunnel import Proxy
 
 ADDRESS_S = 0.5
-"""How long one of several addresses of a host may take: a black hole must not hide the good one behind it (U21 of
+"""How long one of several addresses of a host may take: a black hole must not hide the good one behind it (O21 of
 RELIABILITY 6.8: dual stack with broken IPv6)."""
 
 ADDRESSES_FRESH_S = 30.0
 ADDRESSES_KEPT_S = 300.0
 """Resolved addresses are asked for again after 30 s; while the resolver fails, old ones serve for 5 minutes
 (RELIABILITY 6.4, U3 and U4)."""
+
+RESOLVER_S = 0.5
+"""How long a resolver may be silent before those old ones serve. It is asked once for all who wait: it answers in one
+of four threads, and an upstream whose name nobody knows must not take them all."""
 
 
 class ConnectionPool:
@@ -64,6 +68,9 @@ class ConnectionPool:
             self._addresses = [(host, port)]
         self._is_address = bool(self._addresses)
         self._resolved_at = -ADDRESSES_KEPT_S
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[OSError | None] | None = None
+        """The question to the resolver, while it is open."""
         self.open: set[UpstreamConnection] = set()
         self.repeated: tuple[http.Repeated, http.Answered] | None = None
         """The head of the last whole answer, in case the upstream says it again."""
@@ -172,23 +179,38 @@ class ConnectionPool:
         return connection
 
     async def _resolve(self) -> list[tuple[str, int]]:
-        """Addresses of the host, asked for at most every 30 s, the last good ones while the resolver fails.
+        """Addresses of the host, asked for at most every 30 s; the last good ones if the resolver fails or is silent.
 
         Raises:
             OSError: there has been no good answer for five minutes.
         """
-        age = self.loop.time() - self._resolved_at
+        now = self.loop.time()
+        age = now - self._resolved_at
         if self._is_address or (self._addresses and age < ADDRESSES_FRESH_S):
             return self._addresses
+        if self._asking is None:
+            self._asked_at = now
+            self._asking = self.loop.create_task(self._ask_resolver(), name=f"resolve {self._host}")
+        kept = bool(self._addresses) and age < ADDRESSES_KEPT_S
+        problem = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._asked_at + RESOLVER_S if kept else None):
+                problem = await asyncio.shield(self._asking)
+        if problem is not None and not kept:
+            raise problem
+        return self._addresses
+
+    async def _ask_resolver(self) -> OSError | None:
+        """Learn the addresses of the host; return why they cannot be had."""
         try:
             found = await self.loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except OSError:
-            if self._addresses and age < ADDRESSES_KEPT_S:
-                return self._addresses
-            raise
+        except OSError as error:
+            return error
+        finally:
+            self._asking = None
         self._addresses = list(dict.fromkeys((str(sockaddr[0]), self._port) for *_, sockaddr in found))
         self._resolved_at = self.loop.time()
-        return self._addresses
+        return None
 
 
 class ConnectError(Exception):

@@ -5,6 +5,8 @@ Knows nothing of upstreams. `Exchange` decides what is said; whether a status ca
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 """So that neither caches nor proxies in front hold events back (PROTOCOL 5.5)."""
 
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""`SO_LINGER` on with no time: closing sends a reset."""
+
 _PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
@@ -34,6 +39,9 @@ def status_line(status: int) -> bytes:
 
 
 _OK_LINE = status_line(200)
+
+NO_CONTENT = frozenset((204, 304))
+"""Statuses whose answers have no body, and so say nothing of its length (RFC 9110 section 8.6)."""
 _ANTHROPIC = Dialect.ANTHROPIC
 
 
@@ -54,6 +62,8 @@ class Reply:
     last_write_at: float = 0.0
     chunked: bool = False
     """The body goes out in chunks."""
+    _open_ended: bool = False
+    """Nothing but the end of the connection ends the body."""
     last_event: bytes = b""
     """The last event that was relayed, where events are numbered: an error of ours takes the next number."""
 
@@ -66,7 +76,8 @@ class Reply:
 
     def whole(self, lines: bytes, body: bytes, *, status: int = 200) -> None:
         """Say a whole answer: its status, the header lines of it that pass, its bytes."""
-        self._head(status, lines, b"content-length: %d\r\n" % len(body), body)
+        framing = b"" if status in NO_CONTENT else b"content-length: %d\r\n" % len(body)
+        self._head(status, lines, framing, body)
         self.content_at = self.last_write_at
 
     def error(self, problem: Problem) -> None:
@@ -80,33 +91,43 @@ class Reply:
         endpoint = self._request.head.endpoint
         allow = b", ".join(endpoint.methods).decode() if endpoint is not None else ""
         lines = envelope.headers(problem, self.request_id, dialect, allow=allow)
-        self._head(problem.status, lines, b"content-length: %d\r\n" % len(body), body, problem)
+        framing = b"content-length: %d\r\n" % len(body)
+        if self._request.head.method == b"HEAD":  # whatever the status: what follows the head is the next answer
+            body = b""
+        self._head(problem.status, lines, framing, body, problem)
 
-    def begin_body(self, headers: Headers, length: int | None, *, status: int = 200) -> None:
-        """Commit an answer whose bytes flow as they come; without a length in chunks."""
-        framing = b"content-length: %d\r\n" % length if length is not None else self._chunks()
+    def begin_body(self, headers: Headers, length: int | None, *, status: int = 200, until_close: bool = False) -> None:
+        """Commit an answer whose bytes flow as they come; without a length in chunks.
+
+        `until_close`: only the end of the connection ends it upstream. It may be cut there and nobody could tell, so
+        it ends likewise here: chunks would say that it is whole.
+        """
+        framing = b"content-length: %d\r\n" % length if length is not None else self._chunks(until_close=until_close)
         self._head(status, b"".join(response_headers(headers)), framing)
 
-    def begin_stream(self, headers: Headers) -> None:
-        """Commit an event stream, unless heartbeats have done so."""
+    def begin_stream(self, headers: Headers, *, until_close: bool = False) -> None:
+        """Commit an event stream, unless heartbeats have done so; `until_close` as in `begin_body`."""
         if self.committed:
             return
-        self._head(200, b"".join((*response_headers(headers, stream=True), _STREAM_LINES)), self._chunks())
+        lines = b"".join((*response_headers(headers, stream=True), _STREAM_LINES))
+        self._head(200, lines, self._chunks(until_close=until_close))
 
-    def _chunks(self) -> bytes:
-        """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
-        self.chunked = self._request.head.version == "1.1"
-        return b"transfer-encoding: chunked\r\n" if self.chunked else b""
+    def _chunks(self, *, until_close: bool) -> bytes | None:
+        """HTTP/1.0 knows no chunks: there too the end of the connection ends the body."""
+        self.chunked = self._request.head.version == "1.1" and not until_close
+        return b"transfer-encoding: chunked\r\n" if self.chunked else None
 
     def _head(
-        self, status: int, lines: bytes, framing: bytes, body: bytes = b"", problem: Problem | None = None
+        self, status: int, lines: bytes, framing: bytes | None, body: bytes = b"", problem: Problem | None = None
     ) -> None:
         """Write the head, and a whole body with it. A problem's lines name our id and end the connection already."""
         self.committed = True
         self.status = status
         head = self._request.head
         closes = problem is not None and problem.close
-        self.keep = head.keep_alive and bool(framing) and not closes and not self._relay.draining
+        if framing is None:
+            self._open_ended, framing = True, b""
+        self.keep = head.keep_alive and not self._open_ended and not closes and not self._relay.draining
         now = time.monotonic()
         if problem is None:
             identity = self.request_id.encode("ascii")
@@ -148,6 +169,7 @@ class Reply:
     def cut(self) -> None:
         """The body will not become whole: nothing we do from here on may look like its end."""
         self.keep = False
-        if self._request.head.version != "1.1":
+        if self._open_ended:
             self._relay.outbox.flush()
-            self.transport.abort()  # without chunks only a reset tells a cut body from a whole one
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self.transport.abort()  # only a reset tells a cut body from a whole one

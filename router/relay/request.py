@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HEADERS_MAX = 256
 """Header lines of one request; the OpenAI SDKs send about twenty."""
 
+PIECE_MIN = 1024
+"""Bytes of body that are kept as they came; smaller pieces are joined."""
+
 FORM = b"multipart/form-data"
 
 UNREAD = (Body.ANY, Body.CALL)
@@ -173,6 +176,8 @@ class Received:
                 Kind.REQUEST_TOO_LARGE, f"The request body is larger than {limit} bytes.", close=True
             )
             return
+        if self.spool is not None:
+            return
         if self.head.spools and size > bounds.spool_from:
             size = bounds.spool_from
         if size + self._relay.body_bytes - self._held > bounds.bodies_total_max:
@@ -188,7 +193,11 @@ class Received:
             return
         self.size += len(piece)
         if self.spool is None:
-            self._pieces.append(piece)
+            pieces = self._pieces
+            if pieces and len(piece) < PIECE_MIN > len(pieces[-1]):
+                pieces[-1] += piece  # each by itself, chunks of two bytes would take the memory of fifty
+            else:
+                pieces.append(piece)
             self._held += len(piece)
             self._relay.body_bytes += len(piece)
         self._check_size(self.size)
@@ -223,7 +232,7 @@ class Received:
         """Return what the body says, now that it is whole.
 
         Raises:
-            RequestError: It is not what this endpoint takes.
+            Problem: It is not what this endpoint takes, or there is no room for it.
         """
         endpoint = self.head.endpoint
         assert endpoint is not None
@@ -254,11 +263,18 @@ class Received:
         return of_call(form, read_ask(session, model_optional=True, asks_usage=False))
 
     def _unpack(self) -> None:
-        """Decode a compressed body, under the same cap; from here on it is as if it had come so (PROTOCOL 3.4)."""
+        """Decode a compressed body, under the same caps; from here on it is as if it had come so (PROTOCOL 3.4).
+
+        Raises:
+            Problem: It is no gzip, or too large.
+        """
         body = inflated(self.body(), self._body_max())
         self._relay.body_bytes += len(body) - self._held
         self._held = len(body)
         self._pieces = [body]
+        self._check_size(self._held)
+        if self.problem is not None:
+            raise self.problem
 
     def body(self) -> bytes:
         """The whole body, if it is in memory."""

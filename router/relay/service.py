@@ -56,6 +56,8 @@ class Relay:
     exchanges: set[Exchange]
     """Admitted and not settled."""
     connections: set[Downstream] = field(default_factory=set)
+    connections_max: int
+    """Of clients at once: beyond it the longest idle make room."""
     body_bytes: int = 0
     """Request bodies held, of all exchanges together."""
     draining: bool = False

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_error_body
 from router.protocol.coding import StreamDecoder
-from router.protocol.envelope import Dialect
+from router.protocol.envelope import Dialect, mask
 from router.protocol.facts import ChunkFacts, Meaning
 from router.protocol.sse import EventReader
 from router.relay.attempt import Failure
+from router.relay.ending import SECRET_MIN
 from router.relay.upstream import no_frame
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class StreamAnswer:
         "_finished",
         "_held",
         "_held_bytes",
+        "_marked",
         "_numbers",
         "_opaque",
         "_opening",
         "_outbox",
-        "_passed_unread",
         "_reader",
         "_reading",
         "_relaying",
@@ -62,8 +63,11 @@ class StreamAnswer:
         "_said",
         "_said_error",
         "_size",
+        "_stored",
         "_translator",
         "_transport",
+        "_unread",
+        "_unread_at",
         "_usage",
         "_whole",
         "contents",
@@ -99,7 +103,11 @@ class StreamAnswer:
         self._size = self._content_at = self._content_end = 0
         """The length of the last such chunk, how it begins, and from where to where its content stands."""
         self._reading = attempt.endpoint.reading
-        self._choices = exchange.ask.n if attempt.endpoint.generates else 1
+        self._stored = bool(attempt.endpoint.named_id)
+        """It is told again: that it failed, if it did, is what was asked for."""
+        self._marked = attempt.endpoint.generates or (self._stored and not self._reading.open_ended)
+        """Its end is marked, and its choices are numbered. Pictures and unknown dialects have neither."""
+        self._choices = exchange.ask.n
         self._numbers = attempt.endpoint.dialect is Dialect.RESPONSES
         """Events are numbered, and so must an error of ours be."""
         self._translator = attempt.translation.stream() if attempt.translation is not None else None
@@ -109,8 +117,10 @@ class StreamAnswer:
         """The upstream put an error event into the stream after content."""
         self._opaque = False
         """An event outgrew the reader: until its end its bytes flow as they come, not understood."""
-        self._passed_unread = False
-        """That event was a picture or a sound, and may have been the last: nothing but the end of the body can tell."""
+        self._unread = Meaning(0)
+        """What that event means, by its beginning."""
+        self._unread_at = -1
+        """How many events with content came before the last of them that may have been the last of all."""
         self._usage: dict[str, Any] | None = None
         self.contents = 0
         """Events with content, for want of a token count."""
@@ -143,8 +153,8 @@ class StreamAnswer:
                 return True
         if self._translator is not None and not translated:
             data = self._translator.feed(data)
-            if not data:
-                return False
+        if not data:
+            return False
         if not self._relaying:
             self.max_gap_s = 0.0  # a silence before the first content is no gap
             return self._hold(data)
@@ -220,10 +230,11 @@ class StreamAnswer:
         for position, event in enumerate(events):
             facts = self._reading.chunk(event)
             verdict = _objection(facts)
-            if verdict is not None:
+            told = self._stored and facts.error is not None
+            if verdict is not None and not told:
                 self._exchange.failed(Failure(verdict=verdict, status=200))
                 return True
-            if facts.meaning & (Meaning.CONTENT | Meaning.FINISH):
+            if told or facts.meaning & (Meaning.CONTENT | Meaning.FINISH):
                 return self._commit(events[position:])
             self._note(facts)
             if not facts.meaning & Meaning.COMMENT and not self._hidden(facts):
@@ -241,7 +252,7 @@ class StreamAnswer:
         headers = self._said.passing
         if self._decoder is not None:
             headers = [line for line in headers if not line.lower().startswith(b"content-encoding:")]
-        self._exchange.commit_stream(headers)
+        self._exchange.commit_stream(headers, until_close=self._said.until_close and not self._marked)
         held, self._held = self._held, []
         if held:
             self._reply.write(b"".join(held))
@@ -255,8 +266,10 @@ class StreamAnswer:
         ended = False
         for event in events:
             if self._opaque:  # the remainder of an event whose beginning has gone out unread
-                self._opaque = False
                 passed.append(event)
+                if self._unread_ended():
+                    ended = True
+                    break
                 continue
             if self._reading.plain(event):
                 self.contents += 1
@@ -264,7 +277,9 @@ class StreamAnswer:
                 continue
             facts = self._reading.chunk(event)
             self._note(facts)
-            if facts.error is not None and self._said_error is None:
+            if facts.error is not None:
+                event = self._masked(event)  # noqa: PLW2901 (it goes out instead)
+            if facts.error is not None and self._said_error is None and not self._stored:
                 self._said_error = of_error_body(facts.error.code, facts.error.type, facts.error.message)
                 self._exchange.watch(self.read_at)
             if facts.meaning & Meaning.DONE:
@@ -276,9 +291,10 @@ class StreamAnswer:
         self._between = self._reader.between_events
         self._whole = self._whole and self._between
         if not ended and (self._opaque or self._reader.oversized):
-            self._opaque = True
-            self._passed_unread = not self._attempt.endpoint.generates
             passed.append(self._reader.flush())
+            if not self._opaque:
+                self._opaque = True
+                self._unread = self._reading.unread(passed[-1])
         if passed:
             self._reply.write(b"".join(passed))
             self._reply.last_event = passed[-1] if self._numbers else b""
@@ -286,13 +302,38 @@ class StreamAnswer:
             self._end()
         return ended
 
+    def _masked(self, event: bytes) -> bytes:
+        """Return an error event, without our credential if it quotes that."""
+        secrets = self._attempt.wire.credentials
+        if not any(secret.encode("latin-1") in event for secret in secrets if len(secret) >= SECRET_MIN):
+            return event
+        return mask(event.decode("utf-8", "replace"), secrets).encode()
+
+    def _unread_ended(self) -> bool:
+        """An event is over of which only the beginning is known. Returns whether it was the last of the answer."""
+        self._opaque = False
+        if not self._unread:
+            self._unread_at = self.contents
+        elif self._unread & (Meaning.CONTENT | Meaning.FINISH):
+            self.contents += 1
+        if self._unread & Meaning.FINISH:
+            self._finish((0,))
+        return bool(self._unread & Meaning.DONE)
+
+    def _finish(self, choices: tuple[int, ...]) -> None:
+        """Note that these choices are over. Pictures have no numbers: each is one more."""
+        if self._marked:
+            self._finished.update(choices)
+        elif choices:
+            self._finished.add(len(self._finished))
+
     def _note(self, facts: ChunkFacts) -> None:
         self.contents += facts.output_deltas
-        self._finished.update(facts.finished)
+        self._finish(facts.finished)
         if facts.usage is not None:
             self._usage = self._reading.merge(self._usage, facts.usage)
         if facts.id and self._attempt.endpoint.keeps_id:
-            self._exchange.named(facts.id, pending=False)
+            self._exchange.named(facts.id, pending=facts.pending)
 
     def _hidden(self, facts: ChunkFacts) -> bool:
         return self._attempt.asks_usage and bool(facts.meaning & Meaning.USAGE_ONLY)
@@ -312,16 +353,26 @@ class StreamAnswer:
             return
         if not self._relaying:
             cause = Cause.TRUNCATED if self._held or self._reader.rest else Cause.EMPTY
-            self._exchange.failed(Failure(verdict=VERDICTS[cause], status=200))
+            if cause is Cause.EMPTY and self._stored:  # nothing has come behind what the client has
+                self._commit([])
+                self._end()
+            else:
+                self._exchange.failed(Failure(verdict=VERDICTS[cause], status=200))
             return
         if not self._opaque and self._reader.rest:
             last = self._reader.flush()
             if self._reading.chunk(last).meaning & Meaning.DONE and self._pass([last + b"\n\n"]):
                 return
-        if self._said_error is None and (self._reading.open_ended or self._passed_unread):
+        if self._said_error is None and self._may_end_here():
             self._end()
         elif not self.ended_without_saying():
             self._exchange.failed(Failure(verdict=self._said_error or VERDICTS[Cause.TRUNCATED], status=200))
+
+    def _may_end_here(self) -> bool:
+        """The dialect's last event looks like any other, and what came last may have been it."""
+        if self._marked or (self._said.until_close and self._reply.chunked):  # a cut would look the same
+            return False
+        return self._reading.open_ended or bool(self._finished) or self._unread_at == self.contents
 
     def ended_without_saying(self) -> bool:
         """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""

@@ -8,9 +8,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from router.config.schema import Protocol as Speaks
 from router.protocol.anthropic import MESSAGES
+from router.protocol.asks import Ask
+from router.protocol.edits import edits
 from router.protocol.openai import CHAT
+from router.protocol.splice import compose
 from router.protocol.translate.answer_to_chat import answer_to_chat
 from router.protocol.translate.answer_to_messages import answer_to_messages
 from router.protocol.translate.common import Options
@@ -42,9 +47,11 @@ class StreamTranslator(Protocol):
 class Translation:
     """One request in the upstream's protocol, and the way back."""
 
-    __slots__ = ("body", "dropped", "path", "reading", "thinking_blocks", "to_chat")
+    __slots__ = ("asks_usage", "body", "dropped", "path", "reading", "thinking_blocks", "to_chat")
 
-    def __init__(self, request: Translated, *, to_chat: bool, thinking_blocks: bool = False) -> None:
+    def __init__(self, request: Translated, *, to_chat: bool, asks_usage: bool, thinking_blocks: bool = False) -> None:
+        self.asks_usage = asks_usage
+        """Its stream reports usage because we asked, not the client."""
         self.body = request.body
         self.dropped = request.dropped
         """Parameters of the client's that the upstream's protocol has no place for."""
@@ -86,5 +93,23 @@ def translate(body: bytes, model: str, settings: Settings, wire: Wire, client: S
         max_tokens_field=wire.max_tokens_field or "max_completion_tokens",
     )
     if client is Speaks.ANTHROPIC:
-        return Translation(to_chat(body, model, options), to_chat=True)
-    return Translation(to_messages(body, model, options), to_chat=False, thinking_blocks=settings.thinking_blocks)
+        request = to_chat(body, model, options)
+        asks = request.stream and wire.asks_usage
+        drop = wire.drop_params if asks else wire.drop_params | {_USAGE}
+        return Translation(_without(request, drop), to_chat=True, asks_usage=asks)
+    request = _without(to_messages(body, model, options), wire.drop_params)
+    asks = request.stream and not request.wants_usage
+    return Translation(request, to_chat=False, asks_usage=asks, thinking_blocks=settings.thinking_blocks)
+
+
+_USAGE = "stream_options"
+
+
+def _without(request: Translated, drop: frozenset[str]) -> Translated:
+    """Leave out what the upstream cannot take (PROTOCOL 11), and name it, unless it was not the client's."""
+    changes, dropped = edits(request.body, drop=drop, max_tokens_field=None) if drop else ([], ())
+    if not changes:
+        return request
+    body = b"".join(compose(Ask(""), request.body, "", ask_usage=False, edits=changes))
+    names = (*request.dropped, *(name for name in dropped if name != _USAGE))
+    return msgspec.structs.replace(request, body=body, dropped=names)

@@ -90,11 +90,6 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self.owner: Owner | None = None
-        self.reader: Callable[[UpstreamConnection], None] = _nobody_reads
-        """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
-        self.frame_reader: Callable[[bytes], bool] = no_frame
-        """Offered what comes when llhttp waits for a chunk: whether it was just one and the answer took it as it is.
-        The parser then need not see it."""
         self.body: list[bytes] = []
         """Pieces that the reader has not taken yet; it clears what it takes."""
         self.on_body = self.body.append  # llhttp gives each piece straight to the list: no frame of ours per chunk
@@ -114,11 +109,20 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        """Make ready for the next answer; whatever was odd about this one has closed the connection."""
+        """Make ready for the next answer; whatever was odd about this one has closed the connection.
+
+        Nothing of the last exchange is kept: an idle connection must not hold its answer, nor its configuration.
+        """
+        self.reader: Callable[[UpstreamConnection], None] = _nobody_reads
+        """Called once per read with what has come: `body` holds new bytes, or `complete` has become true."""
+        self.frame_reader: Callable[[bytes], bool] = no_frame
+        """Offered what comes when llhttp waits for a chunk: whether it was just one and the answer took it as it is.
+        The parser then need not see it."""
         self.status = 0
         """Of the answer whose head is complete; 0 before."""
         self.said: http.Answered | None = None
         """What the head says; None before it is complete."""
+        self.body.clear()  # of an answer whose head was enough nobody has taken it
         self.complete = False
         self._head = b""
         """What has come of a head that is not complete."""
@@ -135,8 +139,6 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, owner: Owner, parts: list[bytes | memoryview], body_bytes: int) -> None:
         """Send one request; its answer goes to `owner`."""
         self.owner = owner
-        self.reader = _nobody_reads
-        self.frame_reader = no_frame
         outbox = self._pool.outbox
         if body_bytes < JOINED_MAX:
             outbox.put(self.transport, b"".join(parts))
@@ -149,20 +151,18 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         """Send one request whose body is on disk, piece by piece; `progress` is called as it goes."""
         self.owner = owner
-        self.reader = _nobody_reads
-        self.frame_reader = no_frame
         self._pool.outbox.flush()
         self._sending = Sending(self.transport, parts, spool, progress)
-        self._go_on_sending()
+        self._go_on_sending(self._sending)
 
-    def _go_on_sending(self) -> None:
-        assert self._sending is not None
-        try:
-            self._sending.go()
-        except OSError:
-            self._lost(Cause.CLOSED)
-            return
-        if self._sending.done:
+    def _go_on_sending(self, sending: Sending) -> None:
+        """Write what the upstream takes now.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        sending.go()
+        if sending.done:
             self._sending = None
 
     def pause_writing(self) -> None:
@@ -171,7 +171,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         if self._sending is not None:
-            self._go_on_sending()
+            try:
+                self._go_on_sending(self._sending)
+            except Exception as error:  # noqa: BLE001 - as below
+                self._puzzled(error)
 
     @property
     def sends(self) -> bool:
@@ -201,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The owner has what it wanted: keep the connection if it may serve another request."""
         self.owner = None
         self._flowing = self._between_chunks = False
-        if self.complete:
+        if self.complete or self._sending is not None:
             self._keep_or_close()
         else:
             self.linger = self._pool.loop.call_later(LINGER_S, self.close)
@@ -222,7 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.reused = True
             self._pool.put(self)
         else:
-            transport.abort()
+            self.close()
 
     # asyncio's side
 
@@ -362,8 +365,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _lost(self, cause: Cause) -> None:
         owner = self.owner
         self.close()
-        if owner is not None:
+        if owner is None:
+            return
+        try:
             owner.upstream_lost(cause)
+        except Exception as error:  # noqa: BLE001 - as above
+            owner.upstream_puzzled(error)
 
     # llhttp's side
 

@@ -122,7 +122,7 @@ class Wire:
 
     def stop_asking_usage(self) -> bool:
         """The upstream refused `stream_options`; returns whether the request may be repeated without it."""
-        if self.settings.stream_usage is not StreamUsage.AUTO:
+        if self.settings.stream_usage is not StreamUsage.AUTO or self.protocol is not Protocol.OPENAI:
             return False
         self.asks_usage = False
         return True

@@ -461,9 +461,7 @@ async def test_what_an_answer_costs(  # noqa: PLR0917 (the columns of a table)
     assert (unknown.cost_usd, unknown.usage, unknown.exact) == (None, None, False)
 
 
-async def test_an_exposed_upstreams_errors_pass(
-    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
-) -> None:
+async def test_an_exposed_upstreams_errors_pass(router: StartRouter, first: ScriptedUpstream) -> None:
     """Where the operator wants it, a client sees the upstream's own 429 once nobody else can help."""
     limited = b'{"error":{"message":"Your organization is over its limit.","type":"requests","code":"x"}}'
     first.always(error(429, limited, "retry-after: 7"))

@@ -8,7 +8,9 @@ import gzip
 import json
 import os
 import re
+import zlib
 from contextlib import asynccontextmanager
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,14 +18,13 @@ import pytest
 from router.events import UpstreamCooled, UpstreamEjected
 from tests.harness import chat
 from tests.harness.client import Ending, post
-from tests.harness.router import CLIENT_SECRET, OTHER_SECRET
+from tests.harness.router import CLIENT_SECRET, OTHER_SECRET, UPSTREAM_SECRET
 from tests.harness.upstream import (
     chunks,
     cut,
     error,
     head,
     json_answer,
-    last_chunk,
     plain,
     play,
     reset,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from tests.harness.client import Answer
     from tests.harness.router import RunningRouter, Settings
-    from tests.harness.upstream import ScriptedUpstream
+    from tests.harness.upstream import Script, ScriptedUpstream, Turn
     from tests.relay.conftest import StartRouter
 
 KEYS: Settings = {
@@ -62,8 +63,9 @@ def bare(path: str, method: str = "GET", key: str | None = None) -> bytes:
     return post(b"", path=path, method=method, key=key, framing="")
 
 
-def asking(path: str, key: str | None = None, **members: Any) -> bytes:
-    return post(json.dumps({"model": "m"} | members).encode(), path=path, key=key)
+def asking(path: str, *headers: str, key: str | None = None, **members: Any) -> bytes:
+    """A JSON request for the model `m`."""
+    return post(json.dumps({"model": "m"} | members).encode(), *headers, path=path, key=key)
 
 
 def named(kind: str, **members: Any) -> bytes:
@@ -160,6 +162,61 @@ async def test_a_body_that_only_its_end_ends_is_no_surer_to_the_client(
         await client.until(b"ID3")
         done.set()
         assert (await client.rest()).ending is Ending.ABORTED
+
+
+async def test_a_refused_answers_body_meets_no_other_client(router: StartRouter, first: ScriptedUpstream) -> None:
+    """What came with a head that was enough to refuse it is gone before the connection serves the next request."""
+    other = b"data: of somebody else\n\n"
+    first.then(plain(200, other, chat.CONTENT_TYPE_SSE, "content-encoding: unheard-of"))
+    first.always(json_answer())
+    running = await router(first)
+    for _ in range(2):
+        assert (await running.post()).body == chat.completion()
+    assert [received.place for received in first.received] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("framing", ["content-length: 5", "transfer-encoding: chunked"])
+@pytest.mark.parametrize("body", [b"", b"5\r\nhello\r\n0\r\n\r\n"])
+async def test_an_answer_that_has_no_body_is_over_with_its_head(
+    router: StartRouter, first: ScriptedUpstream, status: int, framing: str, body: bytes
+) -> None:
+    """Whatever its head says and whatever follows (RFC 9112 section 6.3): nothing is waited for or passed on."""
+    first.then(send(head(status, framing) + body))
+    first.always(plain(200, b"x"))
+    running = await router(first, pins={"files": "first"})
+    async with await running.connect() as client:
+        await client.send(bare("/v1/files/a"))
+        got = await client.answer("GET")
+        assert (got.status, got.values("content-length"), got.values("transfer-encoding")) == (status, [], [])
+        await client.send(bare("/v1/files/a"))
+        assert (await client.answer("GET")).body == b"x"
+
+
+async def test_any_good_status_is_a_good_answer(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """A gateway that answers 201 has answered, and its status passes; one that only accepts the request has not."""
+    first.then(plain(201, chat.completion(), chat.CONTENT_TYPE_JSON), plain(202, b"", chat.CONTENT_TYPE_JSON))
+    running = await router(first, second)
+    got = await running.post()
+    assert (got.status, got.body) == (201, chat.completion())
+    assert (await running.post()).status == 200
+    assert running.causes() == [("first", "protocol"), ("second", "ok")]
+
+
+async def test_an_unmarked_stream_that_only_its_end_ends_is_no_surer_either(
+    router: StartRouter, first: ScriptedUpstream
+) -> None:
+    """The same of events of an unknown endpoint, which may end with any of them."""
+    first.then(play(send(head(200, chat.CONTENT_TYPE_SSE), b'data: {"a":1}\n\n'), cut()))
+    running = await router(first, passthrough_unknown_paths=True)
+    got = await ask(running, asking("/v1/new/thing"))
+    assert (got.body, got.header("transfer-encoding"), got.header("connection")) == (
+        b'data: {"a":1}\n\n',
+        None,
+        "close",
+    )
 
 
 # heartbeats and commits where no event stream comes
@@ -300,6 +357,18 @@ async def test_a_stored_failure_is_an_answer(router: StartRouter, first: Scripte
     assert blamed(running) == []
 
 
+async def test_a_stored_stream_may_have_nothing_more(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Whoever has all events of a response and asks for more gets none, and that is no failure."""
+    first.then(json_answer(b'{"id":"resp_1","object":"response","status":"completed"}'))
+    first.always(sse_stream(done=False))
+    running = await router(first)
+    await ask(running, asking("/v1/responses"))
+    for _ in range(6):
+        got = await ask(running, bare("/v1/responses/resp_1?stream=true&starting_after=99"), "GET")
+        assert (got.status, got.ending, got.body) == (200, Ending.CLEAN, b"")
+    assert blamed(running) == []
+
+
 async def test_a_refused_question_for_usage_is_not_repeated_for_ever(
     router: StartRouter, first: ScriptedUpstream
 ) -> None:
@@ -307,7 +376,7 @@ async def test_a_refused_question_for_usage_is_not_repeated_for_ever(
     first.then(error(400, chat.error_body("Unknown parameter: stream_options", kind="invalid_request_error")))
     first.always(sse_stream(*chat.answer("Hi")))
     running = await router(first, model={"translate": True})
-    body = {"max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    body: Settings = {"max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
     got = await ask(running, asking("/v1/messages", **body))
     assert (got.status, got.ending) == (200, Ending.CLEAN)
     assert ["stream_options" in received.json for received in first.received] == [True, False]
@@ -322,31 +391,28 @@ async def test_what_an_upstream_cannot_take_is_left_out_of_translations(
 ) -> None:
     """`drop_params` holds for what the router itself writes, and the client is told."""
     running = await router(first, model={"translate": True}, upstream={"drop_params": ["temperature"]})
-    body = {"max_tokens": 9, "temperature": 1, "messages": [{"role": "user", "content": "Hi"}]}
+    body: Settings = {"max_tokens": 9, "temperature": 1, "messages": [{"role": "user", "content": "Hi"}]}
     got = await ask(running, asking("/v1/messages", **body))
     assert got.status == 200
     assert "temperature" not in first.received[0].json
     assert got.header("x-router-dropped-params") == "temperature"
 
 
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
+@pytest.mark.parametrize("status", [500, 429])
 async def test_a_member_that_cannot_take_a_request_hides_no_failure(
-    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream, order: tuple[str, str], status: int
 ) -> None:
     """When the member that could have answered failed, that is what the client is told, whatever the others lack."""
-    first.always(error(500))
-    model = {"pool": ["first", {"upstream": "second", "tier": 2}], "translate": True}
+    first.always(error(status))
+    pool = [{"upstream": name, "tier": tier} for tier, name in enumerate(order, start=1)]
     upstreams = {
         "first": {"base_url": first.base_url},
         "second": {"base_url": second.base_url, "protocol": "anthropic"},
     }
-    running = await router(upstreams=upstreams, models={"m": model})
-    got = await running.post(chat.request(n=2))
-    assert got.status == 500
+    running = await router(upstreams=upstreams, models={"m": {"pool": pool, "translate": True}})
+    assert (await running.post(chat.request(n=2))).status == status
     assert second.received == []
-    model["pool"] = ["second", {"upstream": "first", "tier": 2}]
-    first.always(error(429))
-    running = await router(upstreams=upstreams, models={"m": model})
-    assert (await running.post(chat.request(n=2))).status == 429
 
 
 # paths and heads
@@ -596,6 +662,17 @@ async def test_an_id_is_found_however_it_is_escaped(router: StartRouter, first: 
     assert (await ask(running, bare("/v1/responses/resp_a%2Fb%3D", key=CLIENT_SECRET), "GET")).status == 404
 
 
+@pytest.mark.parametrize("identity", ["a" * 5000, "%00", "..a", "resp_2", "%2F%2Fhost", "resp_1%20", "RESP_1", "%"])
+async def test_ids_of_nobody_go_nowhere(router: StartRouter, first: ScriptedUpstream, identity: str) -> None:
+    """However odd an id is: what the router did not see made does not exist."""
+    first.then(json_answer(b'{"id":"resp_1","object":"response","status":"completed"}'))
+    running = await router(first)
+    await ask(running, asking("/v1/responses"))
+    got = await ask(running, bare(f"/v1/responses/{identity}"), "GET")
+    assert got.status == (400 if identity == "%" else 404)
+    assert len(first.received) == 1
+
+
 async def test_what_a_fallback_answered_goes_on_there(
     router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
@@ -628,6 +705,74 @@ async def test_nobody_is_asked_twice_for_what_is_elsewhere(
     assert (got.status, len(first.received), len(second.received)) == (400, 1, 1)
 
 
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation"])
+async def test_an_earlier_answer_is_named_once(router: StartRouter, first: ScriptedUpstream, name: str) -> None:
+    """Two spellings of an id are two readers' two ids, one of which may be another key's."""
+    running = await router(first)
+    for other in (name, name.title()):
+        body = b'{"model":"m","%b":"a","%b":"b"}' % (name.encode(), other.encode())
+        got = await ask(running, post(body, path="/v1/responses"))
+        assert (got.status, got.error["reason"], got.error["param"]) == (400, "duplicate_parameter", name)
+    assert first.received == []
+
+
+MISSING = error(404, chat.error_body("The model does not exist.", kind="invalid_request_error", code="model_not_found"))
+
+
+async def test_a_wrong_name_under_a_pattern_is_the_clients(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A pattern promises no model: what the upstream does not have is told as such, and takes nobody out."""
+    first.always(MISSING)
+    running = await router(first, models={"any-*": {"pool": ["first"]}})
+    for _ in range(6):
+        got = await running.post(chat.request(model="any-thing"))
+        assert (got.status, got.error["message"].startswith("The model does not exist.")) == (404, True)
+    assert running.ended[-1].outcome == "client_error"
+    assert blamed(running) == []
+
+
+async def test_a_wrong_name_in_what_is_not_read_is_the_clients(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Nor does the router know what a request to a pinned upstream names."""
+    first.always(MISSING)
+    running = await router(first, pins={"assistants": "first"})
+    for _ in range(6):
+        assert (await ask(running, post(b'{"model":"none"}', path="/v1/assistants"))).status == 404
+    assert len(first.received) == 6
+    assert blamed(running) == []
+
+
+async def test_an_error_event_does_not_tell_our_credential(router: StartRouter, first: ScriptedUpstream) -> None:
+    """An upstream that quotes the credential in its stream is passed on without it."""
+    quoting = chat.event({"error": {"message": f"Bad key {UPSTREAM_SECRET}.", "type": "server_error", "code": None}})
+    first.then(sse_stream(chat.role(), chat.token("Hi"), quoting))
+    running = await router(first)
+    got = await running.stream()
+    assert UPSTREAM_SECRET.encode() not in got.body
+    assert json.loads(got.events[-2][6:])["error"]["message"] == "Bad key ***."
+
+
+async def test_a_compressed_stream_with_pauses_is_one_body(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Compressed bytes that make no text yet, in the middle of a long event: the client's body goes on."""
+    events = (named("image_generation.completed", b64_json=BIG),)
+    packer = zlib.compressobj(wbits=31)
+    text = b"".join(events)
+    pieces = [packer.compress(text[:1_200_000]), packer.flush(zlib.Z_SYNC_FLUSH)]
+    empty = packer.flush(zlib.Z_FULL_FLUSH) or b"\x00\x00\x00\xff\xff"
+    pieces += [empty, packer.compress(text[1_200_000:]) + packer.flush()]
+
+    async def paced(turn: Turn) -> None:
+        await sse_head("content-encoding: gzip")(turn)
+        for piece in pieces:
+            if piece:
+                await turn.chunk(piece)
+            await asyncio.sleep(0.05)
+        await turn.send(b"0\r\n\r\n")
+
+    first.then(paced)
+    running = await router(first)
+    got = await ask(running, asking("/v1/images/generations", stream=True))
+    assert (got.ending, got.body) == (Ending.CLEAN, text)
+
+
 # uploads and answers that cross
 
 
@@ -640,7 +785,7 @@ async def serving(
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.append(asyncio.current_task())
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await handler(reader, writer)
         writer.transport.abort()
 
@@ -662,7 +807,7 @@ async def test_an_answer_that_comes_before_the_upload_has_ended(
     """The client gets it whole; the rest of the body is not sent on, and the connection serves nobody else."""
     events = named("transcript.text.delta", delta="Hi") + chat.DONE
     late = asyncio.Event()
-    got_bytes = 0
+    got_bytes, before = 0, spools()
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal got_bytes
@@ -678,7 +823,7 @@ async def test_an_answer_that_comes_before_the_upload_has_ended(
         running = await router(base_url, requests={"spool_from": "64KiB", "spool_dir": str(tmp_path)})
         got = await ask(running, upload(form(b"\x00" * 50_000_000, stream="true")))
         assert (got.status, got.ending, got.body) == (200, Ending.CLEAN, events)
-        await until(lambda: not spools(), "the file to be gone")
+        await until(lambda: spools() == before, "the file to be gone")
         late.set()
         await running.rest()
     assert got_bytes < 50_000_000
@@ -746,14 +891,15 @@ async def test_a_slow_upload_is_no_silence(router: StartRouter) -> None:
 
 async def test_a_client_that_leaves_during_an_upload_ends_it(router: StartRouter) -> None:
     """While a body goes upstream its client vanishes: the upstream connection closes, and nothing stays held."""
-    begun, left = asyncio.Event(), asyncio.Event()
+    begun, gone, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def reads_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         begun.set()
+        await gone.wait()
         try:
             while await reader.read(65536):
-                await asyncio.sleep(0.05)
+                pass
         finally:
             left.set()
 
@@ -766,6 +912,7 @@ async def test_a_client_that_leaves_during_an_upload_ends_it(router: StartRouter
         client.reset()
         assert (await running.record()).outcome == "client_gone"
         await until(lambda: spools() == before, "the file to be gone")
+        gone.set()
         async with asyncio.timeout(10):
             await left.wait()
 
@@ -797,3 +944,141 @@ async def test_a_connection_that_closes_at_once_is_noticed(router: StartRouter, 
         running = await router(base_url, second, defaults={"ejection": {"consecutive": 1000, "min_outcomes": 1000}})
         for _ in range(50):
             assert (await running.post()).status == 200
+
+
+async def test_a_stop_ends_uploads(router: StartRouter) -> None:
+    """When the time to drain is over both halves of an upload end: the one that comes in, and the one that goes out."""
+
+    async def reads_nothing(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    before = spools()
+    async with serving(reads_nothing) as base_url:
+        running = await router(base_url, requests={"spool_from": "64KiB"}, stop={"notice": "1ms", "drain": "200ms"})
+        data = upload(form(b"\x00" * 20_000_000))
+        async with await running.connect() as going, await running.connect() as coming:
+            await going.send(data)
+            await until(running.in_flight, "the upload to be on its way")
+            await coming.send(data[:5_000_000])
+            await until(lambda: len(spools()) == len(before) + 2, "both bodies to be on disk")
+            running.stopped = True
+            await running.daemon.stop()
+            for client in (going, coming):
+                got = await client.answer()
+                assert (got.status, got.error["reason"]) == (503, "draining")
+    assert spools() == before
+
+
+# everything at once
+
+
+def answered(name: str, rng: Random) -> Script:
+    """Some answer, right or wrong for what was asked, in any framing, that says this name and no other."""
+    status = rng.choice([*[200] * 12, 201, 202, 204, 206, 301, 304, 400, 401, 404, 413, 429, 500, 503, 529, 999])
+    kind = rng.choice(["application/json", "text/event-stream", "audio/mpeg", "text/event-stream", ""])
+    body = rng.choice([b"", b"{", b"<html>", chat.completion(name), chat.error_body(name), b'{"id":"resp_1"}'])
+    if kind == "text/event-stream":
+        events = rng.choice(
+            [
+                [*chat.answer(name, name), chat.usage_event(), chat.DONE],
+                [named("response.output_text.delta", delta=name), named("response.completed", response={})],
+                [named("image_generation.completed", b64_json=name * rng.choice([1, 300_000]))],
+                [named("message_start"), named("content_block_delta", delta={"text": name}), named("message_stop")],
+            ]
+        )
+        body = b"".join(events[: rng.choice([9, 9, 1, 0])])
+    coding = rng.choice(["", "", "", "gzip", "br"])
+    body = gzip.compress(body) if coding == "gzip" else body
+    lines = [f"content-type: {kind}"] * bool(kind) + [f"content-encoding: {coding}"] * bool(coding)
+    size = max(1, len(body) // rng.choice([1, 2, 5]))
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    end = rng.choice([*[send()] * 6, cut(), reset(), stall()])
+    match rng.choice(["chunks", "length", "close", "lie"]):
+        case "chunks":
+            whole = [send(b"0\r\n\r\n")] * rng.choice([1, 1, 1, 0])
+            return play(send(head(status, *lines, "transfer-encoding: chunked")), chunks(*pieces), *whole, end)
+        case "length":
+            return play(send(head(status, *lines, f"content-length: {len(body)}"), *pieces), end)
+        case "close":
+            return play(send(head(status, *lines), *pieces), cut())
+        case _:
+            length = max(0, len(body) + rng.choice([-1, 1]))
+            return play(send(head(status, *lines, f"content-length: {length}"), *pieces), cut())
+
+
+def asked(name: str, rng: Random) -> tuple[str, bytes]:
+    """Some request under this name: its method and its bytes."""
+    streams: list[Settings] = [{}, {"stream": True}, {"stream": True, "n": 2}]
+    stream = rng.choice(streams)
+    who = f"x-name: {name}"
+    method = rng.choice(["GET", "POST", "DELETE", "PATCH", "HEAD"])
+    path = rng.choice(["/v1/files", "/v1/files/a", "/v1/responses/resp_1", "/v1/responses/resp_1?stream=true"])
+    size = rng.choice([10, 2_000_000])
+    return rng.choice(
+        [
+            ("POST", asking("/v1/chat/completions", who, messages=[{"role": "user", "content": "Hi"}], **stream)),
+            ("POST", asking("/v1/messages", who, max_tokens=9, messages=[{"role": "user", "content": "Hi"}], **stream)),
+            ("POST", asking("/v1/responses", who, input="x", background=rng.random() < 0.3, **stream)),
+            ("POST", asking(rng.choice(["/v1/embeddings", "/v1/audio/speech", "/v1/new/thing"]), who, **stream)),
+            ("POST", asking("/v1/images/generations", who, **stream)),
+            ("POST", upload(form(b"\x00" * size, stream=rng.choice(["true", "false"])), who)),
+            ("POST", upload(b"\x00" * size, who, path="/v1/files")),
+            (method, post(b"", who, path=path, method=method, framing="")),
+        ]
+    )
+
+
+async def one_client(running: RunningRouter, number: int, rng: Random) -> None:
+    """Ask once, and once more on the same connection if it stays; or leave at any moment."""
+    name = f"<{number}>"
+    method, data = asked(name, rng)
+    leaves = rng.random() < 0.2
+    async with await running.connect() as client:
+        await client.send(data[: rng.randrange(1, len(data))] if leaves else data)
+        if leaves:
+            return
+        for _ in range(2):
+            got = await client.answer(method)
+            text = got.body if got.header("content-encoding") != "gzip" else b""
+            assert set(re.findall(rb"<[0-9]+>", text)) <= {name.encode()}, (method, data[:200], got.head)
+            if got.ending is Ending.ABORTED or got.header("connection") == "close":
+                return
+            assert client.unread == b"", (method, data[:200], got.head)
+            method = "POST"
+            await client.send(post(chat.request(), f"x-name: {name}"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_nothing_mixes_and_nothing_stays(
+    router: StartRouter, upstreams: list[ScriptedUpstream], seed: int
+) -> None:
+    """Whatever is asked of every endpoint and whatever upstreams answer: each client reads its own name alone, in
+    sound framing, and in the end nothing is held."""
+    rng = Random(seed)
+
+    async def moody(turn: Turn) -> None:
+        await answered(turn.request.values("x-name")[0].decode(), rng)(turn)
+
+    first, second, third, _ = upstreams
+    for upstream in upstreams:
+        upstream.always(moody)
+    soon = dict.fromkeys(("first_byte", "first_token", "idle"), "200ms")
+    running = await router(
+        upstreams={
+            "first": {"base_url": first.base_url},
+            "second": {"base_url": second.base_url, "drop_params": ["n"]},
+            "third": {"base_url": third.base_url, "protocol": "anthropic"},
+        },
+        models={"m": {"pool": ["first", "second", "third"], "translate": True}},
+        pins={"files": "second"},
+        passthrough_unknown_paths=True,
+        requests={"spool_from": "64KiB"},
+        defaults={
+            "timeouts": soon,
+            "retry": {"budget_min": 1000},
+            "ejection": {"consecutive": 1000, "min_outcomes": 10_000},
+            "streams": {"hold": "30ms", "heartbeat": "20ms", "early_keepalive": bool(seed % 2)},
+        },
+    )
+    for start in range(0, 150, 25):
+        await asyncio.gather(*(one_client(running, number, rng) for number in range(start, start + 25)))

@@ -499,6 +499,10 @@ MESSAGES_PIECE = (
     'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
     '"delta":{"type":"text_delta","text":"%s"}}\n\n'
 )
+MESSAGES_END = (
+    b"event: message_delta\n"
+    b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}\n\n'
+)
 ALIKE = {
     "/v1/chat/completions": (
         [],
@@ -511,8 +515,7 @@ ALIKE = {
         MESSAGES_PIECE,
         'a","x":"b',
         [
-            b"event: message_delta\n"
-            b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}\n\n',
+            MESSAGES_END,
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
         ],
     ),
