@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ from router.web.reach import Says
 from router.web.realtime import Sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from router.config.schema import CodeStyle, Listen
@@ -69,9 +70,12 @@ FLUSH_S = 2.0
 class Daemon:
     """The router, from a configuration file to its last flushed log line."""
 
-    def __init__(self, config_path: Path, *, environ: Mapping[str, str], log_fd: int = 1) -> None:
+    def __init__(
+        self, config_path: Path, *, environ: Mapping[str, str], log_fd: int = 1, connections_max: int = sys.maxsize
+    ) -> None:
         self._path = config_path
         self._environ = environ
+        self._connections_max = connections_max
         self._log_fd = log_fd
         self._loaded: Loaded
         self._relay: Relay
@@ -128,8 +132,9 @@ class Daemon:
         self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
         self._consumers[:0] = [self._metrics.emit, self._log.emit]
         self._watcher = Watcher(self._path, self._loaded.sources)
+        bounds = self._loaded.config.requests
         data_runner, web_protocol = await data.start(
-            data.build(self, self._sockets), self._loaded.config.requests.head_timeout
+            data.build(self, self._sockets), bounds.head_timeout, bounds.write_timeout
         )
         self._runners.append(data_runner)
         exchanges: set[Exchange] = set()
@@ -144,6 +149,7 @@ class Daemon:
             emit=self._emit,
             tasks=Tasks(self._background_failed),
             web=web_protocol,
+            connections_max=self._connections_max,
         )
         self._metrics.live(lambda: status.live(self._relay, self._log.dropped, self._sockets.in_flight()))
         self._configure_telemetry()
@@ -153,8 +159,8 @@ class Daemon:
         except OSError:
             await self._close()
             raise
-        self._background.spawn(self._watch(), "config watch")
-        self._background.spawn(self._keep_house(), "housekeeping")
+        for work, name in ((self._watch, "config watch"), (self._keep_house, "housekeeping")):
+            self._background.spawn(self._again(work, name), name)
         host, port = self.data_address
         self._notice("info", f"listening on {host}:{port}", f"admin on {self.admin_address[0]}:{self.admin_address[1]}")
 
@@ -235,23 +241,29 @@ class Daemon:
         return event
 
     async def _watch(self) -> None:
-        """Look at the file's content, as Kubernetes and editors change it (OPERATIONS 0)."""
-        while True:
-            settings = self._loaded.config.reload
-            await asyncio.sleep(settings.interval)
-            if settings.watch and await asyncio.to_thread(self._watcher.look):
-                await self.reload()
+        """After a while look at the file's content, as Kubernetes and editors change it (OPERATIONS 0)."""
+        settings = self._loaded.config.reload
+        await asyncio.sleep(settings.interval)
+        if settings.watch and await asyncio.to_thread(self._watcher.look):
+            await self.reload()
 
     # background
 
-    async def _keep_house(self) -> None:
+    async def _again(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Do it again and again; a bug of ours in it is told, and is not the end of it. It begins with a wait."""
         while True:
-            due = time.monotonic() + HOUSEKEEPING_S
-            await asyncio.sleep(HOUSEKEEPING_S)
-            now = time.monotonic()
-            self._metrics.observe_lag(max(0.0, now - due))
-            for wire in self._relay.snapshot.wires.values():
-                wire.sweep(now)
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 (whatever it is, the next round may go well)
+                self._background_failed(name, error)
+
+    async def _keep_house(self) -> None:
+        due = time.monotonic() + HOUSEKEEPING_S
+        await asyncio.sleep(HOUSEKEEPING_S)
+        now = time.monotonic()
+        self._metrics.observe_lag(max(0.0, now - due))
+        for wire in self._relay.snapshot.wires.values():
+            wire.sweep(now)
 
     def _background_failed(self, name: str, error: BaseException) -> None:
         self._notice("error", f"background task failed: {name}", "".join(traceback.format_exception(error)))

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         for fault in error.faults:
             print(fault, file=sys.stderr)
-        print(
-            f"{len(error.faults)} fault(s); mend the file and check it: llm-router check -c {options.config}",
-            file=sys.stderr,
-        )
+        advice = "run this again" if options.command is _simulate else f"check it: llm-router check -c {options.config}"
+        print(f"{len(error.faults)} fault(s); mend the file and {advice}", file=sys.stderr)
         return EX_CONFIG
     except KeyboardInterrupt:
         return 130
@@ -83,6 +82,21 @@ def _parser(demo_wanted: bool) -> argparse.ArgumentParser:
         from router.demo import show as demo_show  # noqa: PLC0415
 
         demo_show.add_arguments(demo)
+    simulate = commands.add_parser(
+        "simulate",
+        help="what happens to traffic when upstreams fail",
+        description="Lets a scenario happen to a configuration: the real decisions, in virtual time, sending nothing.",
+    )
+    simulate.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG", help="the configuration; secrets not needed"
+    )
+    simulate.add_argument(
+        "scenario", type=Path, nargs="?", metavar="SCENARIO", help="see config/examples/scenario.yaml"
+    )
+    simulate.add_argument(
+        "--seed", type=_seed, metavar="N", help="of chance, in place of the scenario's; without files: a made-up world"
+    )
+    simulate.set_defaults(command=_simulate, refuse=simulate.error)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version, config=None)
     return parser
@@ -103,7 +117,7 @@ async def _serve(path: Path) -> int:
     """Start, then wait for signals: SIGHUP reloads, SIGTERM or SIGINT drains, a second one hurries."""
     from router.app import Daemon  # noqa: PLC0415 (`check` and `version` answer without loading the daemon)
 
-    daemon = Daemon(path, environ=os.environ)
+    daemon = Daemon(path, environ=os.environ, connections_max=process.connections_max())
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)  # by default it would kill us
     try:
         await daemon.start()
@@ -114,6 +128,7 @@ async def _serve(path: Path) -> int:
         )
         return EX_UNAVAILABLE
     process.settle()
+    process.watch(asyncio.get_running_loop())
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     signals = _Signals(daemon, ended)
     for number, handler in (
@@ -122,6 +137,7 @@ async def _serve(path: Path) -> int:
         (signal.SIGHUP, signals.reload),
     ):
         asyncio.get_running_loop().add_signal_handler(number, handler)
+    process.notify("READY=1")
     await ended
     return 0
 
@@ -139,9 +155,12 @@ class _Signals:
         self._tasks.spawn(self._reload(), "reload")
 
     async def _reload(self) -> None:
+        process.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         await self._daemon.reload()
+        process.notify("READY=1")
 
     def stop(self) -> None:
+        process.notify("STOPPING=1")
         hurry, self._stopping = self._stopping, True
         self._tasks.spawn(self._stop(hurry=hurry), "stop")
 
@@ -170,6 +189,32 @@ def _demo(options: argparse.Namespace) -> int:
     from router.demo import show  # noqa: PLC0415 (see `_parser`)
 
     return show.main(options)
+
+
+def _seed(text: str) -> int:
+    """Read the number of a seed."""
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError("a seed is a whole number")
+    return int(text)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    """Exit status 1 if a promise was broken: the same command does it again."""
+    from router.simulation import report, run, scenario, worlds  # noqa: PLC0415 (see `_parser`)
+
+    if options.scenario is None and (options.config is not None or options.seed is None):
+        options.refuse("give CONFIG and SCENARIO, or only --seed N")
+    if options.scenario is None:
+        config, story = worlds.world(options.seed)
+    else:
+        config, story = scenario.load(options.config, options.scenario)
+    seed = story.seed if options.seed is None else options.seed
+    began = time.perf_counter()
+    result = run.simulate(config, story, seed)
+    took_s = time.perf_counter() - began
+    print(report.report(config, story, seed, result), end="")
+    print(f"{result.tally.ended:,} requests in {took_s:.1f} s: {result.tally.ended / took_s:,.0f}/s", file=sys.stderr)
+    return 1 if result.audit.count else 0
 
 
 def _version(_options: argparse.Namespace) -> int:

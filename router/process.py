@@ -1,11 +1,22 @@
-"""What the daemon asks of its process: memory that suits big bodies, a quiet collector, enough file descriptors."""
+"""What the daemon asks of its process: memory that suits big bodies, a quiet collector, enough file descriptors.
+
+And what it tells about it: to systemd how it does, and to the operator what keeps the event loop from turning.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
+import os
 import resource
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -17,8 +28,16 @@ made a 1 MB body cost three times as much; 32 MiB is the most that glibc accepts
 TRIM_THRESHOLD = 64 * 1024 * 1024
 """Free memory at the top of the heap that is kept for the next body."""
 
+DESCRIPTORS_KEPT = 64
+"""File descriptors for what is neither a client nor an upstream: listeners, scrapes, the log, files being read."""
+
 GC_THRESHOLD = (50_000, 20, 50)
 """The hot path makes no cycles, so the collector finds nothing there: let it look seldom."""
+
+
+BLOCKED_S = 5.0
+LOOK_S = 1.0
+"""An event loop that has not turned for so long is blocked; and how often it shows that it turns."""
 
 
 def tune() -> None:
@@ -34,7 +53,36 @@ def tune() -> None:
     gc.set_threshold(*GC_THRESHOLD)
 
 
+def connections_max() -> int:
+    """How many clients may be connected: each may need another file descriptor for its upstream."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, (soft - DESCRIPTORS_KEPT) // 2)
+
+
 def settle() -> None:
     """Everything long-lived exists now: keep the collector from walking it ever again."""
     gc.collect()
     gc.freeze()
+
+
+def watch(loop: asyncio.AbstractEventLoop, blocked_s: float = BLOCKED_S) -> None:
+    """From now on, write the stacks of all threads to standard error whenever the loop does not turn for so long.
+
+    A thread of the interpreter does it, that needs nothing of the one which is stuck.
+    """
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may be closed, or no file
+        faulthandler.dump_traceback_later(blocked_s)
+    loop.call_later(min(LOOK_S, blocked_s / 4), watch, loop, blocked_s)
+
+
+def notify(*lines: str) -> None:
+    """Tell systemd how we do, if it wants to know: units of `Type=notify` and `notify-reload` wait for it.
+
+    One datagram, as sd_notify(3) describes it. A listener that is gone or full changes nothing for us.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.setblocking(False)
+        listener.sendto("\n".join(lines).encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = {"config", "errors", "events"}
 ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "demo", "process"},
+    "cli": {"app", "demo", "process", "simulation"},
     "demo": {"app"},
     "app": {"relay", "web", "telemetry", "status"},
     "status": {"relay", "telemetry"},
@@ -27,6 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "relay": {"policy", "protocol"},
     "web": {"policy", "protocol"},
     "telemetry": set(),
+    "simulation": {"policy"},
     "policy": set(),
     "protocol": set(),
     "config": {"errors"},
@@ -35,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
 }
 """Part of `router` to the parts it may import; who stands further up may also import what those reach."""
 
-PURE = ("policy", "protocol")
+PURE = ("policy", "protocol", "simulation")
 IMPURE_MODULES = {
     "aiohttp", "asyncio", "concurrent", "logging", "os", "selectors", "signal", "socket", "subprocess", "threading",
     "time", "uvloop",
@@ -53,6 +54,7 @@ UNMIRRORED: dict[str, str] = {
 
 UNMIRRORING = {
     "tests/relay": "whole exchanges, see above",
+    "tests/hostile": "mutations of framing and slow clients, against the real daemon",
     "tests/protocol/test_streams.py": "every dialect reads the same recorded streams, cut anywhere",
     "tests/protocol/streams": "those streams",
     "tests/protocol/translate/test_round_trip.py": "both directions of a translation, one after the other",
@@ -61,6 +63,7 @@ UNMIRRORING = {
     "tests/bench": "the benchmark",
     "tests/config/test_examples.py": "the examples beside the commented configuration, as a newcomer meets them",
     "tests/test_readme.py": "what the README says of the code",
+    "tests/test_catalogue.py": "the catalogue of faults, and the tests that show each survived",
 }
 """Folders and files of tests that mirror no folder or file of code."""
 
@@ -143,7 +146,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for pure in PURE for path in modules(f"router/{pure}")], ids=name)
 def test_decisions_and_formats_are_pure(path: Path) -> None:
-    """`policy` and `protocol` neither wait nor know a clock, a socket, a thread or a log."""
+    """`policy`, `protocol` and `simulation` neither wait nor know a clock, a socket, a thread or a log."""
     for line, target in imported(path):
         assert target.split(".")[0] not in IMPURE_MODULES, f"{name(path)}:{line} imports {target}"
     for node in ast.walk(parsed(path)):

@@ -47,6 +47,19 @@ def test_as_many_files_may_be_open_as_the_system_allows() -> None:
     assert limits == [[hard, hard]] * 2
 
 
+def test_clients_leave_descriptors_for_upstreams() -> None:
+    """Each client may need an upstream, and the daemon some files of its own; there is room for one at least."""
+    assert in_a_process("""
+        import json, resource
+        from router import process
+        found = []
+        for limit in (1024, 256, 64, 20):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            found.append(process.connections_max())
+        print(json.dumps(found))
+    """) == [480, 96, 1, 1]
+
+
 def test_the_collector_looks_seldom_and_passes_over_what_stays() -> None:
     """`tune` sets the thresholds; `settle` exempts what exists by then, and nothing that comes later."""
     thresholds, frozen, collected = in_a_process("""

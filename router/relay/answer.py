@@ -152,9 +152,15 @@ class WholeAnswer(_NoStream):
     def read(self, connection: UpstreamConnection) -> None:
         """Take what has come."""
         self.read_at = time.monotonic()
-        for piece in connection.body:
+        pieces = connection.body
+        if connection.complete and not self._size and len(pieces) == 1:  # most come so
+            self._size = len(pieces[0])
+            self._pieces.append(pieces.pop())
+            self._end()
+            return
+        for piece in pieces:
             self._take(piece)
-        connection.body.clear()
+        pieces.clear()
         if connection.complete:
             self._end()
         elif self._size > HELD_MAX and not self._flowing and self._attempt.translation is None:

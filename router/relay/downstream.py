@@ -127,7 +127,7 @@ class Downstream(asyncio.Protocol):
         if body is None:
             return False
         request = Received(self._relay, head, self._progress_at)
-        request.add(body)
+        request.add_whole(body)
         self._answer(request)
         return True
 

@@ -147,7 +147,10 @@ class Reply:
         elif self.keep and head.version == "1.0":
             lines += b"connection: keep-alive\r\n"
         first = _OK_LINE if status == 200 else status_line(status)
-        self.pass_on(b"%b%b%b\r\n%b" % (first, lines, framing, body), now)
+        data = b"%b%b%b\r\n%b" % (first, lines, framing, body)
+        self._outbox.put(self.transport, data)
+        self.bytes_out += len(data)
+        self.last_write_at = now
 
     def write(self, data: bytes) -> None:
         """Pass bytes of the body on, framed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -33,6 +34,9 @@ _logger = logging.getLogger(__name__)
 
 HEAD_TIMEOUT_S = 15.0
 """From the handover to the end of the request's head, as `requests.head_timeout`."""
+
+WRITE_TIMEOUT_S = 60.0
+"""Without progress while a client does not read its answer, as `requests.write_timeout`."""
 
 PREFIX = "/v1"
 REALTIME = "/realtime"
@@ -115,7 +119,7 @@ def build(source: DataSource[Any], sockets: Sockets | None = None) -> web.Applic
 
 
 async def start(
-    app: web.Application, head_timeout_s: float = HEAD_TIMEOUT_S
+    app: web.Application, head_timeout_s: float = HEAD_TIMEOUT_S, write_timeout_s: float = WRITE_TIMEOUT_S
 ) -> tuple[web.AppRunner, Callable[[], asyncio.Protocol]]:
     """Start the application without a listener: return its runner, to clean up, and the maker of its protocols."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
@@ -123,16 +127,21 @@ async def start(
     server = runner.server
     assert server is not None
     loop = asyncio.get_running_loop()
-    return runner, lambda: _Connection(server, loop, app[SOURCE], head_timeout_s)
+    return runner, lambda: _Connection(server, loop, app[SOURCE], head_timeout_s, write_timeout_s)
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's server protocol, except that what it answers by itself comes in our envelope too (PROTOCOL 1.11)."""
+    """aiohttp's server protocol, with an envelope of ours for its own answers (PROTOCOL 1.11) and a write timeout."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_patience", "_source", "_write_timeout_s")
 
     def __init__(
-        self, server: web.Server, loop: asyncio.AbstractEventLoop, source: DataSource[Any], head_timeout_s: float
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        source: DataSource[Any],
+        head_timeout_s: float,
+        write_timeout_s: float,
     ) -> None:
         super().__init__(
             server,
@@ -143,6 +152,9 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._source = source
+        self._write_timeout_s = write_timeout_s
+        self._patience: asyncio.TimerHandle | None = None
+        """Runs from the moment an answer is sent."""
 
     def handle_error(
         self,
@@ -162,9 +174,29 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; one that did not pass through `_exchange`, to a strange `Expect` say, is made ours first."""
+        if self.transport is not None:
+            self._watch_reader(self.transport, sys.maxsize)
         return await super().finish_response(
             request, self._refuse(resp.status) if isinstance(resp, web.HTTPException) else resp, start_time
         )
+
+    def _watch_reader(self, transport: asyncio.Transport, unread: int) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self._loop.call_later(self._write_timeout_s, self._look_at_reader, transport, unread)
+
+    def _look_at_reader(self, transport: asyncio.Transport, before: int) -> None:
+        """Cut a client that stopped reading; as every answer is the last, closing would wait for it for ever."""
+        unread = transport.get_write_buffer_size()
+        if unread >= before:
+            transport.abort()
+        elif unread:
+            self._watch_reader(transport, unread)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
 
     def _refuse(self, status: int) -> web.Response:
         answer = _Answer(self._source)

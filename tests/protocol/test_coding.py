@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import Kind, RequestError
-from router.protocol.coding import DECODED_MAX, KNOWN, StreamDecoder, decoded, inflated
+from router.protocol.coding import DECODED_MAX, KNOWN, StreamDecoder, broken, decoded, inflated
 
 STREAM = (Path(__file__).parent / "samples" / "chat_lf.sse").read_bytes()
 CODED = {b"gzip": gzip.compress(STREAM), b"x-gzip": gzip.compress(STREAM), b"deflate": zlib.compress(STREAM)}
@@ -42,6 +42,16 @@ def test_half_a_body_is_none(coding: bytes) -> None:
     """Wherever a body was cut off, it is not taken for a shorter one."""
     whole = CODED[coding]
     assert [decoded(whole[:end], coding, DECODED_MAX) for end in range(len(whole))] == [None] * len(whole)
+
+
+def test_a_broken_body_is_known() -> None:
+    """What is surely no gzip, or half of one, is told from what is too long to be looked at and from other codings."""
+    whole = CODED[b"gzip"]
+    assert all(broken(whole[:end], b"gzip", DECODED_MAX) for end in range(len(whole)))
+    assert broken(STREAM, b"x-gzip", DECODED_MAX)
+    assert not broken(whole, b"gzip", DECODED_MAX)
+    assert not broken(whole[:-1], b"gzip", 10)
+    assert not any(broken(STREAM, coding, DECODED_MAX) for coding in (b"br", b"deflate", b""))
 
 
 @pytest.mark.parametrize("coding", [b"br", b"zstd", b"identity", b"gzip, gzip", b"GZIP", b""])

@@ -1,0 +1,1 @@
+"""A SIMULATED WORLD: the real policy under a virtual clock, with simulated upstreams and clients."""
