@@ -91,7 +91,7 @@ def _parser(demo_wanted: bool) -> argparse.ArgumentParser:
         "config", type=Path, nargs="?", metavar="CONFIG", help="the configuration; secrets not needed"
     )
     simulate.add_argument(
-        "scenario", type=Path, nargs="?", metavar="SCENARIO", help="see config/examples/scenario.yaml"
+        "scenario", type=Path, nargs="?", metavar="SCENARIO", help="see config/examples/scenarios/one-dies.yaml"
     )
     simulate.add_argument(
         "--seed", type=_seed, metavar="N", help="of chance, in place of the scenario's; without files: a made-up world"

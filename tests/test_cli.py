@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30
-COMMANDS = ("run", "check", "config", "demo", "version")
+COMMANDS = ("run", "check", "config", "demo", "simulate", "version")
 
 FAULTY = """\
 listen: 127.0.0.1:8080

@@ -19,7 +19,7 @@ from router.simulation.worlds import world
 from .scenes import equals, fault, play, scenario
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ("config/examples/self-hosted.yaml", "config/examples/scenario.yaml")
+EXAMPLE = ("config/examples/self-hosted.yaml", "config/examples/scenarios/one-dies.yaml")
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

@@ -142,6 +142,9 @@ def test_names_and_patterns_stand_for_upstreams() -> None:
 def test_the_example_fits_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario that comes with the router is good for the configuration that its first lines name."""
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    settings, story = load(EXAMPLES / "self-hosted.yaml", EXAMPLES / "scenario.yaml")
+    settings, story = load(EXAMPLES / "self-hosted.yaml", EXAMPLES / "scenarios/one-dies.yaml")
     assert {each.key for each in story.traffic} <= set(settings.keys)
-    assert "config/examples/self-hosted.yaml config/examples/scenario.yaml" in (EXAMPLES / "scenario.yaml").read_text()
+    assert (
+        "config/examples/self-hosted.yaml config/examples/scenarios/one-dies.yaml"
+        in (EXAMPLES / "scenarios/one-dies.yaml").read_text()
+    )
