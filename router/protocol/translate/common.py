@@ -94,15 +94,8 @@ def read_request(body: bytes) -> dict[str, Any]:
 
 
 def write_request(request: dict[str, Any]) -> bytes:
-    """Encode a translated request.
-
-    Raises:
-        RequestError: INVALID_JSON if it is nested too deeply; it may be a little deeper than what it was made from.
-    """
-    try:
-        return compact(request)
-    except RecursionError:
-        raise RequestError(Kind.INVALID_JSON, "The body cannot be read: it is nested too deeply.") from None
+    """Encode a translated request: it is a few levels deeper than what was read, at most."""
+    return compact(request)
 
 
 def read_answer(body: bytes) -> dict[str, Any] | None:
@@ -113,6 +106,12 @@ def read_answer(body: bytes) -> dict[str, Any] | None:
         return None
     return value if isinstance(value, dict) else None
 
+
+_DEPTH_MAX = 500
+"""Levels of arrays and objects. People write ten; what Python itself can read differs between its versions."""
+
+_NESTING = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""A string, whatever it holds, or what opens or closes a level."""
 
 _EXACT_DIGITS_MAX = 18
 """Whole numbers of so many characters fit into 64 bits; thousands of digits Python refuses to convert at all."""
@@ -125,7 +124,21 @@ def decode_exactly(text: str) -> Any:
         ValueError: It is not JSON; NaN and Infinity are not.
         RecursionError: It is nested too deeply.
     """
+    if text.count("[") + text.count("{") > _DEPTH_MAX:
+        _check_depth(text)
     return json.loads(text, parse_float=_raw, parse_int=_int, parse_constant=_refuse)
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for match in _NESTING.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+            if depth > _DEPTH_MAX:
+                raise RecursionError
+        elif mark in "]}":
+            depth -= 1
 
 
 def _raw(digits: str) -> msgspec.Raw:

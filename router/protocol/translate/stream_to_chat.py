@@ -194,8 +194,10 @@ class StreamToChat:
         chunk = self._chunk({"tool_calls": [opened]})
         if block.get("input") and isinstance(block["input"], dict):
             call.whole = True
-            exact = (read_answer(data) or {}).get("content_block", block)  # the quick decoder rounds long numbers
-            chunk += self._arguments(call, arguments(exact.get("input")))
+            exact = read_answer(data)  # the quick decoder rounds long numbers
+            if exact is None:
+                return chunk + self._fail("api_error", "The upstream sent a tool call that cannot be read exactly.")
+            chunk += self._arguments(call, arguments(exact["content_block"].get("input")))
         return chunk
 
     def _arguments(self, call: _Block, piece: str) -> bytes:
