@@ -80,12 +80,12 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal 
 pytest: $(VENV)/.dev clients
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# Without tests/sdk, which is slow and about the SDKs: tests/relay plays the same answers on this Python too.
+# Without what is slow and not about Python: the SDKs (tests/relay plays the same answers), the mutations, the worlds.
 pytest-second: $(VENV)/.dev
 	@python="$(SECOND_PYTHON)"; \
 	if [ -n "$$python" ]; then \
 	  $(MAKE) --no-print-directory SECOND_PYTHON="$$python" $(SECOND)/.dev && \
-	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk $(ARGS); \
+	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk --ignore=tests/hostile --ignore=tests/simulation $(ARGS); \
 	else echo "Only one of Python 3.11 and 3.13 is here: tested on one"; fi
 
 # SDK generations that need other versions of what the newest need too live apart, and so does what runs on Node.

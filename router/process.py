@@ -36,7 +36,7 @@ GC_THRESHOLD = (50_000, 20, 50)
 
 
 BLOCKED_S = 5.0
-LOOK_S = 1.0
+LOOK_S = 2.0
 """An event loop that has not turned for so long is blocked; and how often it shows that it turns."""
 
 

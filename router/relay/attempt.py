@@ -150,7 +150,7 @@ class Attempt:
     def _head(self, request: Received, size: int) -> bytes:
         """The head of the request; that of one which repeats the client's last is known but for the length."""
         policy, head = self.wire.policies[self.target.credential], request.head
-        opening = head.sent.get(policy) if self.translation is None else None
+        opening = head.sent.get(policy) if head.sent is not None and self.translation is None else None
         if opening is not None:
             return b"%b%d\r\n\r\n" % (opening, size)
         path = self.endpoint.path if self.translation is None else self.translation.path
@@ -163,7 +163,10 @@ class Attempt:
             return policy.head(target, lines, None, head.method)
         opening = policy.opening(target, lines, head.method)
         if self.translation is None and not self.wire.names_model and not calls:
-            head.sent[policy] = opening
+            if head.repeated:
+                head.sent = head.sent or {}
+                head.sent[policy] = opening
+            head.repeated = True
         return b"%b%d\r\n\r\n" % (opening, size)
 
     def _progress(self) -> None:

@@ -67,12 +67,15 @@ class Head:
     client_request_id: str = ""
     client_retry: bool = False
     problem: Problem | None = None
+    repeated: bool = False
+    """It has been sent upstream before."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.headers = []
-        self.sent: dict[http.RequestPolicy, bytes] = {}
-        """What each upstream gets of it, once one has."""
+        self.sent: dict[http.RequestPolicy, bytes] | None = None
+        """What each upstream gets of it, from the second time on: most streams are the only request of their
+        connection, and 0.8 KB for each would be a lot."""
 
     def read(self, line: re.Match[bytes], endpoint: Endpoint, headers: http.Headers) -> None:
         """Check it: is it HTTP, who is it, can it be a request of this endpoint."""
