@@ -200,12 +200,12 @@ class WholeAnswer(_NoStream):
             if failed or not facts.is_object or self._wanted_stream:
                 self._object(facts, body)
                 return
-            if self._attempt.endpoint.keeps_id:
-                self._exchange.named(facts.id, pending=facts.pending)
             self._exchange.commit_whole(self._said.lines, body, self._status)
         elif self._said.until_close and not facts.is_object:  # nothing else tells a cut body from a whole one
             self._exchange.failed(Failure(verdict=VERDICTS[Cause.TRUNCATED], status=200))
             return
+        if self._attempt.endpoint.keeps_id:
+            self._exchange.named(facts.id, pending=facts.pending)
         self._exchange.succeeded(self._account(facts), self.output_estimate())
 
     def _end_translated(self, translation: Translation, body: bytes) -> None:

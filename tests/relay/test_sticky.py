@@ -206,3 +206,15 @@ async def test_a_stored_failure_is_an_answer(router: StartRouter, first: Scripte
     await create(running, background=True)
     got = await ask(running, "GET", "/v1/responses/resp_1")
     assert (got.status, got.body) == (200, failed)
+
+
+async def test_a_long_response_is_remembered_too(
+    router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """An answer that is too long to be held, with a picture in it say, can be asked for by its id like any other."""
+    long = json.dumps({"id": "resp_1", "object": "response", "status": "completed", "output": "x" * 2_000_000}).encode()
+    first.then(error(500))
+    second.then(json_answer(long), json_answer(response("resp_1")))
+    running = await router(first, second, keys=KEYS)
+    assert (await create(running)).body == long
+    assert (await ask(running, "GET", "/v1/responses/resp_1")).status == 200
