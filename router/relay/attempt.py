@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from router.errors import Kind
 from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 from router.policy.outcomes import Cause
@@ -208,13 +207,3 @@ class Failure:
     """The words are in a protocol that is not the client's."""
     exposed: bool = False
     """The operator lets the client see this upstream's errors whatever they are."""
-
-    @property
-    def weight(self) -> int:
-        """Of several failures the client hears of the last of the weightiest.
-
-        What broke is news, a limit hides it, and a member that cannot take the request at all says nothing of others.
-        """
-        if self.verdict.cause is Cause.UNTRANSLATABLE:
-            return 0
-        return 1 if self.verdict.kind is Kind.UPSTREAM_RATE_LIMITED else 2

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from router.errors import Kind, Problem, RequestError
 from router.events import Notice, Outcome, Phase, Side, Usage
-from router.policy.outcomes import VERDICTS, Blame, Cause, Verdict
+from router.policy.outcomes import VERDICTS, Cause, Verdict
 from router.policy.owners import Owner
 from router.policy.retry import backoff
+from router.policy.tries import Tries
 from router.protocol.endpoints import NOWHERE, Body
 from router.protocol.http import response_headers
 from router.relay import admission, ending, patience, record
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from router.events import Attempt as AttemptRecord
     from router.policy.catalogue import Route
     from router.policy.limits import Limiter
-    from router.policy.retry import RetryBudget
-    from router.policy.target import Target, UpstreamState
+    from router.policy.target import Target
     from router.protocol.asks import Ask
     from router.protocol.http import Answered, Headers
     from router.relay.downstream import Downstream
@@ -46,24 +46,11 @@ GRACE_S = 0.1
 STALE_S = 1.0
 """An idle connection that its peer had closed says so at once; one that dies later died of something else."""
 
-AT_FAULT = (Blame.SOFT, Blame.HARD)
-"""The upstream, and perhaps not for long: it may do better the next time."""
-
-OWN_CREDENTIAL = frozenset((Cause.RATE_LIMITED, Cause.QUOTA, Cause.AUTH))
-"""Another credential of the same upstream may fare better."""
-
 # Members by names of their own: looking one up on its class costs 0.1 us (Python 3.11), and a request asks for twelve.
 _PICKING, _WAITING, _HOLDING, _SETTLED = Phase.PICKING, Phase.WAITING, Phase.HOLDING, Phase.SETTLED
 _OK, _ANSWERED, _UPSTREAM, _OPAQUE = Cause.OK, Outcome.OK, Side.UPSTREAM, Body.ANY
 
 OK = VERDICTS[Cause.OK]
-
-BROKEN = frozenset((Cause.CLOSED, Cause.TRUNCATED))
-"""The connection broke, and the work there is gone with it: another attempt moves load and adds none. So it is counted,
-but not budgeted: an upstream that dies drops more requests at once than any budget would let go elsewhere."""
-
-NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE, Cause.UNTRANSLATABLE))
-"""Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
 
 
 class Exchange:
@@ -98,17 +85,10 @@ class Exchange:
     """It names what is stored at a member that we do not know: one that does not have it costs nothing."""
     pending: bool = False
     """The answer is only a promise of one."""
-    _only: Target | None = None
-    """It can go nowhere else."""
     last: Target | None = None
     """Where the last attempt went."""
-    _tried: tuple[Target, ...] = ()
-    _avoid: tuple[UpstreamState, ...] = ()
-    """What failed in a way that makes another attempt there pointless, for now."""
-    _counted: int = 0
-    """Attempts that reached an upstream and failed."""
-    _budget: RetryBudget | None = None
-    """What this exchange's retries are drawn on, once it retries."""
+    _tries: Tries | None = None
+    """Where it has been tried, and where it may be."""
     _limiter: Limiter | None = None
     """The key's, once it has admitted the request."""
     slow: bool = False
@@ -160,8 +140,9 @@ class Exchange:
         admitted = admission.admit(self.relay, request, ask, now)
         self.phase = _PICKING
         self.model, self.route, only, wanders, self.input_estimate, self.reserved, pictures = admitted
-        if only is not None or wanders or pictures:
-            self._only, self.wanders, self.pictures = only, wanders, pictures
+        if wanders or pictures:
+            self.wanders, self.pictures = wanders, pictures
+        self._tries = Tries(self.route, request.snapshot.config.defaults.retry, self.reserved, only)
         key = request.head.key
         if key is not None and key.limiter is not None:
             self.reply.limiter = key.limiter
@@ -174,12 +155,14 @@ class Exchange:
     def _try(self, now: float) -> None:
         """Begin the next attempt, or end with what the failed ones came to."""
         self.phase = _PICKING
-        choice = self._pick(now)
+        tries = self._tries
+        assert tries is not None
+        choice = tries.pick(now, len(self.attempts), self.relay.rng)
         if choice is None:
             self._give_up(now)
             return
         route, target = choice
-        if target in self._tried and self._pause is None:  # nobody else is left: give it a moment
+        if target in tries.tried and self._pause is None:  # nobody else is left: give it a moment
             self._pause = self.relay.loop.call_later(backoff(len(self.attempts), self.relay.rng), self._resume)
         else:
             self._begin(route, target, now)
@@ -190,35 +173,6 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 (as above)
             self._bug(error)
         self._pause = None
-
-    def _pick(self, now: float) -> tuple[Route, Target] | None:
-        """A member that may help: of the model's pool, of its fallbacks, then one that is out, then one once more."""
-        assert self.route is not None
-        if self._only is not None:
-            return self._pick_only(self.route, self._only, now)
-        chain, relay, reserved = self.route.chain, self.relay, self.reserved
-        for route in chain:
-            target = route.pool.pick(now, reserved, self._tried, self._avoid, relay.rng)
-            if target is not None:
-                return route, target
-        if len(self.attempts) >= self.request.snapshot.config.defaults.retry.attempts:
-            return None
-        for route in chain:
-            target = route.pool.last_resort(now, relay.rng, reserved, self._tried)
-            if target is not None:
-                return route, target
-        if self._failure is not None and self._failure.verdict.blame in AT_FAULT:
-            for route in chain:
-                target = route.pool.pick(now, reserved, (), (), relay.rng)
-                if target is not None:
-                    return route, target
-        return None
-
-    def _pick_only(self, route: Route, target: Target, now: float) -> tuple[Route, Target] | None:
-        """The one member that holds what the request names, once more if it failed and may be tried again."""
-        again = self._failure is None or self._failure.verdict.blame in AT_FAULT
-        enough = len(self.attempts) >= self.request.snapshot.config.defaults.retry.attempts
-        return (route, target) if again and not enough and target.eligible(now, self.reserved) else None
 
     # attempt
 
@@ -358,34 +312,16 @@ class Exchange:
             return
         attempt.lease.end(now, 0)
         self._close_attempt(attempt, verdict.cause, now)
-        self._tried = (*self._tried, attempt.target)
-        if verdict.blame in AT_FAULT and verdict.cause not in OWN_CREDENTIAL:
-            self._avoid = (*self._avoid, attempt.target.upstream)
-        if self._failure is None or self._failure.weight <= failure.weight:
+        tries = self._tries
+        assert tries is not None
+        if tries.failed(attempt.target, verdict):
             self._failure = failure
-        if self._may_try_again(verdict, now):
+        in_time = now < patience.total_due(self) and self.phase is not Phase.SETTLED
+        repeatable = not self.endpoint.stored or self.request.head.method == b"GET"
+        if in_time and tries.may_go_on(verdict, repeatable=repeatable):
             self._try(now)
         else:
             self._give_up(now)
-
-    def _may_try_again(self, verdict: Verdict, now: float) -> bool:
-        settings = self.request.snapshot.config.defaults.retry
-        if not verdict.failover or now >= patience.total_due(self) or self.phase is Phase.SETTLED:
-            return False
-        if verdict.cause in NOT_SENT:
-            return True
-        if self.endpoint.stored and self.request.head.method != b"GET":
-            return False  # it may have been done, though the answer is lost (RFC 9110 section 9.2.2)
-        self._counted += 1
-        if self._counted >= settings.attempts:
-            return False
-        if self._budget is None and verdict.cause not in BROKEN:
-            assert self.route is not None
-            pool = self.route.pool
-            if not pool.retry.withdraw(pool.in_flight):
-                return False
-            self._budget = pool.retry
-        return True
 
     def _close_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         """The attempt is over: its record is written, its connection closed or kept, its timers quiet."""
@@ -408,7 +344,8 @@ class Exchange:
         assert self.route is not None
         kind, wait_s = self.route.pool.why_not(now, self.reserved)
         if failure is None:
-            self._refuse(ending.nobody(kind if self._only is None else Kind.STICKY_UPSTREAM_DOWN, wait_s))
+            bound = self._tries is not None and self._tries.only is not None
+            self._refuse(ending.nobody(Kind.STICKY_UPSTREAM_DOWN if bound else kind, wait_s))
         elif failure.facts is not None and (failure.verdict.passes or failure.exposed):
             self._pass_on(failure)
         else:
@@ -715,9 +652,8 @@ class Exchange:
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        if self._budget is not None:
-            self._budget.deposit()
-            self._budget = None
+        if self._tries is not None:
+            self._tries.end()
         limiter = self._limiter
         if limiter is not None:
             limiter.settle(now, self.reserved, self.charged)

@@ -111,12 +111,14 @@ class Audit:
 
         A member that may be picked must have been; and one that has never failed must not be out.
         """
+        tries = exchange.tries
+        tried, avoid = (tries.tried, tries.avoid) if tries is not None else ((), ())
         for route in chain:
             for target in self._some(route.pool.targets):
-                if target in exchange.tried:
+                if target in tried:
                     continue
                 upstream = target.upstream
-                if upstream not in exchange.avoid and target.eligible(now, exchange.reserved):
+                if upstream not in avoid and target.eligible(now, exchange.reserved):
                     self._tell(now, f"{exchange!r} found nobody, but {target!r} was eligible")
                 full = upstream.limiter is not None and not upstream.limiter.admits(now, exchange.reserved)
                 if gateway.upstreams[upstream.name].blameless and not full:

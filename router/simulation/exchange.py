@@ -13,6 +13,7 @@ from router.errors import TABLE, Kind
 from router.policy.limits import estimate_tokens
 from router.policy.outcomes import VERDICTS, Blame, Cause
 from router.policy.retry import backoff
+from router.policy.tries import Tries
 from router.simulation.clients import BYTES_PER_TOKEN, LEFT
 from router.simulation.upstreams import NEVER, TRUNCATED, Failure, failure_of
 
@@ -23,19 +24,12 @@ if TYPE_CHECKING:
     from router.policy.catalogue import Route
     from router.policy.limits import Limiter, Refusal
     from router.policy.outcomes import Verdict
-    from router.policy.retry import RetryBudget
-    from router.policy.target import Lease, Target, UpstreamState
+    from router.policy.target import Lease, Target
     from router.simulation.clients import Call
     from router.simulation.gateway import Gateway
     from router.simulation.upstreams import SimulatedUpstream
 
-# These say the same as their namesakes in `relay.exchange` and `relay.ending`; a test compares them.
-AT_FAULT: Final = (Blame.SOFT, Blame.HARD)
-OWN_CREDENTIAL: Final = frozenset((Cause.RATE_LIMITED, Cause.QUOTA, Cause.AUTH))
-BROKEN: Final = frozenset((Cause.CLOSED, Cause.TRUNCATED))
-NOT_SENT: Final = frozenset((
-    Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE, Cause.UNTRANSLATABLE,
-))  # fmt: skip
+# These say the same as their namesakes in `relay.ending`; a test compares them.
 WAITS: Final = frozenset((Kind.UPSTREAM_RATE_LIMITED, Kind.NO_HEALTHY_UPSTREAM, Kind.OVERLOADED))
 FINAL: Final = frozenset((Kind.UPSTREAM_QUOTA, Kind.UPSTREAM_AUTH, Kind.UPSTREAM_MODEL_MISSING))
 WAIT_S_MIN: Final = 1.0
@@ -59,10 +53,10 @@ class Exchange:
     """The state of one request. It always waits for one thing, and settles exactly once."""
 
     __slots__ = (
-        "_act", "_attempts", "_began", "_budget", "_call", "_charged", "_counted", "_defaults", "_expected",
+        "_act", "_attempts", "_began", "_call", "_charged", "_defaults", "_expected",
         "_failure", "_gateway", "_last", "_late", "_lease", "_limiter", "_prompt", "_rested", "_sent", "_started",
-        "answer_s", "avoid", "content_at", "credential", "reserved", "route", "settled", "streams", "target",
-        "tokens", "tried", "upstream",
+        "answer_s", "content_at", "credential", "reserved", "route", "settled", "streams", "target",
+        "tokens", "tries", "upstream",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
@@ -86,10 +80,7 @@ class Exchange:
         self._last: Target | None = None
         self._began = 0.0
         self._attempts = 0
-        self._counted = 0
-        self.tried: tuple[Target, ...] = ()
-        self.avoid: tuple[UpstreamState, ...] = ()
-        self._budget: RetryBudget | None = None
+        self.tries: Tries | None = None
         self._limiter: Limiter | None = None
         self._failure: Failure | None = None
         self._rested = False
@@ -120,6 +111,7 @@ class Exchange:
             route.default_output_tokens,
             route.correction.value,
         )
+        self.tries = Tries(route, self._defaults.retry, self.reserved)
         limiter = gateway.limiter(traffic.key)
         if limiter is not None:
             refusal = limiter.refusal(now, self.reserved)
@@ -141,39 +133,20 @@ class Exchange:
 
     def _try(self, now: float) -> None:
         """Begin the next attempt, or end with what the failed ones came to."""
-        choice = self._pick(now)
+        tries = self.tries
+        assert tries is not None
+        choice = tries.pick(now, self._attempts, self._gateway.rng)
         if choice is None:
             self._give_up(now)
-        elif choice in self.tried and not self._rested:  # nobody else is left: give it a moment
+        elif choice[1] in tries.tried and not self._rested:  # nobody else is left: give it a moment
             self._rested = True
             self._wait(now + backoff(self._attempts, self._gateway.rng), self._resume, NEVER, _TOTAL)
         else:
-            self._begin(choice, now)
+            self._begin(choice[1], now)
 
     def _resume(self, now: float) -> None:
         self._try(now)
         self._rested = False
-
-    def _pick(self, now: float) -> Target | None:
-        """A member that may help: of the model's pool, of its fallbacks, then one that is out, then one once more."""
-        assert self.route is not None
-        chain, rng, reserved = self.route.chain, self._gateway.rng, self.reserved
-        for route in chain:
-            target = route.pool.pick(now, reserved, self.tried, self.avoid, rng)
-            if target is not None:
-                return target
-        if self._attempts >= self._defaults.retry.attempts:
-            return None
-        for route in chain:
-            target = route.pool.last_resort(now, rng, reserved, self.tried)
-            if target is not None:
-                return target
-        if self._failure is not None and self._failure.verdict.blame in AT_FAULT:
-            for route in chain:
-                target = route.pool.pick(now, reserved, (), (), rng)
-                if target is not None:
-                    return target
-        return None
 
     # attempt
 
@@ -287,32 +260,14 @@ class Exchange:
             self._break_off(verdict.kind, now)
             return
         self._end_attempt(now, 0)
-        self.tried = (*self.tried, target)
-        if verdict.blame in AT_FAULT and verdict.cause not in OWN_CREDENTIAL:
-            self.avoid = (*self.avoid, target.upstream)
-        if self._failure is None or self._failure.weight <= failure.weight:
+        tries = self.tries
+        assert tries is not None
+        if tries.failed(target, verdict):
             self._failure = failure
-        if self._may_try_again(verdict, now):
+        if now < self._total_due() and tries.may_go_on(verdict):
             self._try(now)
         else:
             self._give_up(now, final=True)
-
-    def _may_try_again(self, verdict: Verdict, now: float) -> bool:
-        settings = self._defaults.retry
-        if not verdict.failover or now >= self._total_due():
-            return False
-        if verdict.cause in NOT_SENT:
-            return True
-        self._counted += 1
-        if self._counted >= settings.attempts:
-            return False
-        if self._budget is None and verdict.cause not in BROKEN:
-            assert self.route is not None
-            pool = self.route.pool
-            if not pool.retry.withdraw(pool.in_flight):
-                return False
-            self._budget = pool.retry
-        return True
 
     def _give_up(self, now: float, *, final: bool = False) -> None:
         """Nobody is left to try, or (`final`) nobody may be tried: tell the client what it came to."""
@@ -427,9 +382,8 @@ class Exchange:
         admitted_by = self._call.traffic.key if self._limiter is not None else None
         gateway.audit.exchange_ends(self, admitted_by, self._charged, now)
         self.settled = True
-        if self._budget is not None:
-            self._budget.deposit()
-            self._budget = None
+        if self.tries is not None:
+            self.tries.end()
         if self._limiter is not None:
             self._limiter.settle(now, self.reserved, self._charged)
         gateway.tally.exchange_ended(status, reason, self._attempts, complete=complete, now=now)

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from router.config.schema import Limits
-from router.errors import Kind as ErrorKind
 from router.policy.limits import Limiter
 from router.policy.outcomes import VERDICTS, Cause, Verdict, of_status
 from router.simulation.scenario import Kind
@@ -39,11 +38,6 @@ class Failure(NamedTuple):
     status: int = 0
     """The upstream's, with an error body that the client can read; 0 if none came."""
     retry_after_s: float | None = None
-
-    @property
-    def weight(self) -> int:
-        """Of several failures the client hears of the last of the weightiest, as in `relay.attempt`."""
-        return 1 if self.verdict.kind is ErrorKind.UPSTREAM_RATE_LIMITED else 2
 
 
 class Caller(Protocol):

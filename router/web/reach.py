@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from router.errors import Kind, UpstreamError
 from router.events import NEVER, Attempt
-from router.policy.outcomes import Blame, Cause, Cools
+from router.policy.outcomes import Cause
 from router.policy.retry import backoff
+from router.policy.tries import Tries
 from router.protocol.envelope import mask
 from router.web.dial import Call, DialError, Line, keep_pace
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from router.policy.limits import Refusal
     from router.policy.outcomes import Verdict
     from router.policy.owners import Owners
-    from router.policy.retry import RetryBudget
-    from router.policy.target import Lease, Target, UpstreamState
+    from router.policy.target import Lease, Target
     from router.protocol.facts import ErrorFacts
     from router.protocol.http import Headers
     from router.web.dial import Connect, Wire
@@ -188,10 +188,7 @@ class Reach:
         self._heartbeat_s = heartbeat_s
         self.attempts: tuple[Attempt, ...] = ()
         """Those that are over."""
-        self._tried: tuple[Target, ...] = ()
-        self._avoid: tuple[UpstreamState, ...] = ()
-        self._counted = 0
-        self._budget: RetryBudget | None = None
+        self._tries: Tries | None = None
         self._failure: tuple[DialError, Wire] | None = None
 
     async def find(self, wanted: Wanted) -> Reached:
@@ -200,15 +197,19 @@ class Reach:
         Raises:
             Problem: Nobody does.
         """
-        while (choice := self._pick(wanted, time.monotonic())) is not None:
+        only = wanted.route.pool.at(*wanted.only) if wanted.only is not None else None
+        if wanted.only is not None and only is None:
+            raise self._problem(wanted)
+        tries = self._tries = Tries(wanted.route, self._snapshot.config.defaults.retry, 0, only)
+        while (choice := tries.pick(time.monotonic(), len(self.attempts), self._rng)) is not None:
             route, target = choice
-            if target in self._tried:
+            if target in tries.tried:
                 await asyncio.sleep(backoff(len(self.attempts), self._rng))
             reached = self._begin(wanted, route, target)
             try:
                 await self._dial(wanted, reached)
             except DialError as failure:
-                if not self._failed(reached, failure, wanted.route):
+                if not self._failed(reached, failure, tries):
                     break
             else:
                 return reached
@@ -216,32 +217,8 @@ class Reach:
 
     def close(self) -> None:
         """The client has what it gets: a retry is not under way any more."""
-        if self._budget is not None:
-            self._budget.deposit()
-            self._budget = None
-
-    # pick
-
-    def _pick(self, wanted: Wanted, now: float) -> tuple[Route, Target] | None:
-        """Return a member that may help: of the pool, of its fallbacks, then one that is out, then one once more."""
-        if wanted.only is not None:
-            owner = wanted.route.pool.at(*wanted.only)
-            usable = owner is not None and owner not in self._tried and owner.eligible(now, 0)
-            return (wanted.route, owner) if owner is not None and usable else None
-        chain, rng = wanted.route.chain, self._rng
-        for route in chain:
-            if (target := route.pool.pick(now, 0, self._tried, self._avoid, rng)) is not None:
-                return route, target
-        if len(self.attempts) >= self._snapshot.config.defaults.retry.attempts:
-            return None
-        for route in chain:
-            if (target := route.pool.last_resort(now, rng, 0, self._tried)) is not None:
-                return route, target
-        if self._failure is not None and self._failure[0].verdict.blame is not Blame.NONE:
-            for route in chain:
-                if (target := route.pool.pick(now, 0, (), (), rng)) is not None:
-                    return route, target
-        return None
+        if self._tries is not None:
+            self._tries.end()
 
     # attempt
 
@@ -289,7 +266,7 @@ class Reach:
 
     # failure
 
-    def _failed(self, reached: Reached, failure: DialError, route: Route) -> bool:
+    def _failed(self, reached: Reached, failure: DialError, tries: Tries) -> bool:
         """Note a failed attempt. Returns whether another one may be made."""
         target = reached.target
         failure.verdict = verdict = target.judge(failure.verdict)
@@ -297,27 +274,9 @@ class Reach:
         for event in reached.lease.note(verdict, now, failure.retry_after_s, self._rng):
             self._emit(event)
         self._end(reached, verdict.cause)
-        self._tried = (*self._tried, target)
-        own_credential = verdict.cools in (Cools.RATE_LIMIT, Cools.QUOTA) or verdict.cause is Cause.AUTH
-        if verdict.blame in (Blame.HARD, Blame.SOFT) and not own_credential:
-            self._avoid = (*self._avoid, target.upstream)
-        if self._failure is None or verdict.kind is not Kind.UPSTREAM_RATE_LIMITED:
+        if tries.failed(target, verdict):
             self._failure = failure, reached.wire
-        return self._may_try_again(verdict, route)
-
-    def _may_try_again(self, verdict: Verdict, route: Route) -> bool:
-        if not verdict.failover:
-            return False
-        if verdict.host or verdict.cause is Cause.PACE:  # nothing reached the upstream
-            return True
-        self._counted += 1
-        if self._counted >= self._snapshot.config.defaults.retry.attempts:
-            return False
-        if self._budget is None:
-            if not route.pool.retry.withdraw(route.pool.in_flight):
-                return False
-            self._budget = route.pool.retry
-        return True
+        return tries.may_go_on(verdict)
 
     def _problem(self, wanted: Wanted) -> Problem:
         """Return what the client is told (PROTOCOL 7.2, 7.3)."""

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from router.config.schema import Count, Key, Limits, Member, Secret, Upstream
+from router.policy.tries import Tries
 from router.simulation.audit import TOLD_MAX, Audit
 from router.simulation.clients import Call, Source
 from router.simulation.engine import Engine
@@ -120,9 +121,10 @@ def test_turning_away_while_a_member_has_never_failed_is_told(world: World) -> N
 def test_turning_away_in_order_is_not_told(world: World) -> None:
     """Members that were tried, or are full, may be passed over."""
     assert world.exchange.route is not None
-    world.exchange.tried = (world.target,)
+    tries = world.exchange.tries = Tries(world.exchange.route, world.gateway.config.defaults.retry, 0)
+    tries.tried = (world.target,)
     world.audit.nobody_left(world.exchange, world.exchange.route.chain, world.gateway, world.now)
-    world.exchange.tried = ()
+    tries.tried = ()
     lease = world.target.begin(world.now, 0)
     world.audit.nobody_left(world.exchange, world.exchange.route.chain, world.gateway, world.now)
     lease.end(world.now, 0)
