@@ -66,8 +66,8 @@ lock:  ## the lock files anew from pyproject.toml (needs uv; delete one first to
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -o requirements-dev.lock
 	echo 'setuptools>=77' | $(LOCK) - -o requirements-build.lock
-	echo 'openai==1.109.1' | $(LOCK) - -o requirements-openai1.lock
-	echo 'anthropic==0.125.0' | $(LOCK) - -o requirements-anthropic0.lock
+	echo 'openai==1.109.1' | $(LOCK) - -o tests/sdk/openai1.lock
+	echo 'anthropic==0.125.0' | $(LOCK) - -o tests/sdk/anthropic0.lock
 	npm install --prefix $(NODE) --package-lock-only --omit-lockfile-registry-resolved --loglevel=error
 
 clean:  ## remove what was built here
@@ -102,11 +102,11 @@ node:
 	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.done; \
 	else echo "No node and npm found"; false; fi || echo "The tests with openai on Node will be skipped"
 
-$(OPENAI1)/.done: requirements-openai1.lock
+$(OPENAI1)/.done: tests/sdk/openai1.lock
 	$(call environment,$(OPENAI1),$(PYTHON),$<)
 	@touch $@
 
-$(ANTHROPIC0)/.done: requirements-anthropic0.lock
+$(ANTHROPIC0)/.done: tests/sdk/anthropic0.lock
 	$(call environment,$(ANTHROPIC0),$(PYTHON),$<)
 	@touch $@
 

@@ -6,7 +6,7 @@ import ssl
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiolimiter import AsyncLimiter
 
@@ -54,41 +54,13 @@ class Wire:
         self.max_tokens_field = settings.max_tokens_field
         """The one member that bounds an answer there; None: whichever the client wrote."""
         url = urlsplit(settings.base_url)
-        assert url.hostname is not None
-        tls = _tls(settings) if url.scheme == "https" else None
-        port = url.port or (443 if tls is not None else 80)
-        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-        host_line = host if url.port is None else f"{host}:{url.port}"
         self.base_path = url.path.rstrip("/").encode("ascii")
         self.query = tuple(settings.query.items())
         self._template = None if settings.path is None else PathTemplate(settings.path, settings.path_for)
-        self.policies = tuple(
-            RequestPolicy(
-                host=host_line.encode("ascii"),
-                credential_headers=_credential_headers(settings.sends_credential_as, credential),
-                set=settings.headers.set,
-                deny=settings.headers.deny,
-                forward=settings.headers.forward,
-                allow=settings.headers.allow,
-                default=DEFAULT_HEADERS[settings.protocol],
-            )
-            for credential in credentials or (None,)
-        )
+        self.policies = tuple(_policy(settings, url, credential) for credential in credentials or (None,))
         """By credential."""
-        self.pools = tuple(
-            ConnectionPool(
-                loop=loop,
-                outbox=outbox,
-                host=url.hostname,
-                port=port,
-                tls=tls,
-                server_name=settings.tls.server_name or url.hostname,
-                keepalive_s=settings.keepalive,
-                idle_max=settings.idle_connections,
-                proxy=proxy,
-            )
-            for _ in self.policies
-        )
+        tls = _tls(settings) if url.scheme == "https" else None
+        self.pools = tuple(_pool(settings, url, tls, proxy, loop, outbox) for _ in self.policies)
         """By credential: some gateways bind a connection to the account that used it first."""
         self.asks_usage = settings.stream_usage is not StreamUsage.NEVER and settings.protocol is Protocol.OPENAI
         """Whether usage is asked for on streams. With `auto` it turns false when the upstream refuses the question;
@@ -173,6 +145,43 @@ def retire_unused(old: Iterable[Wire], new: Mapping[str, Wire]) -> None:
     for wire in old:
         if new.get(wire.name) is not wire:
             wire.retire()
+
+
+def _policy(settings: Upstream, url: SplitResult, credential: str | None) -> RequestPolicy:
+    """What writes the request heads for one credential."""
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    return RequestPolicy(
+        host=(f"{host}" if url.port is None else f"{host}:{url.port}").encode("ascii"),
+        credential_headers=_credential_headers(settings.sends_credential_as, credential),
+        set=settings.headers.set,
+        deny=settings.headers.deny,
+        forward=settings.headers.forward,
+        allow=settings.headers.allow,
+        default=DEFAULT_HEADERS[settings.protocol],
+    )
+
+
+def _pool(  # noqa: PLR0917 (what a pool is made of)
+    settings: Upstream,
+    url: SplitResult,
+    tls: ssl.SSLContext | None,
+    proxy: Proxy | None,
+    loop: asyncio.AbstractEventLoop,
+    outbox: Outbox,
+) -> ConnectionPool:
+    """The connections for one credential."""
+    assert url.hostname is not None
+    return ConnectionPool(
+        loop=loop,
+        outbox=outbox,
+        host=url.hostname,
+        port=url.port or (443 if tls is not None else 80),
+        tls=tls,
+        server_name=settings.tls.server_name or url.hostname,
+        keepalive_s=settings.keepalive,
+        idle_max=settings.idle_connections,
+        proxy=proxy,
+    )
 
 
 def _credential_headers(auth: Auth, credential: str | None) -> list[tuple[bytes, bytes]]:
