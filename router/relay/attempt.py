@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -82,15 +81,10 @@ class Attempt:
         Raises:
             ConnectError: it does not come in time.
         """
-        pacer, pace = self.wire.pacer, self.wire.settings.pace
-        if pacer is None or pace is None:
-            return
-        try:
-            async with asyncio.timeout(pace.wait):
-                await pacer.acquire()
-        except TimeoutError:
-            raise ConnectError(Cause.PACE) from None
-        self.paced = time.monotonic() - self.began
+        if not await self.wire.turn_comes():
+            raise ConnectError(Cause.PACE)
+        if self.wire.pacer is not None:
+            self.paced = time.monotonic() - self.began
 
     async def reach(self, *, fresh: bool) -> UpstreamConnection:
         """Take an idle connection, unless it must be a `fresh` one, or connect.

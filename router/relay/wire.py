@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from base64 import b64encode
 from pathlib import Path
@@ -19,7 +20,6 @@ from router.relay.pool import ConnectionPool
 from router.relay.tunnel import Proxy
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Mapping
 
     from router.relay.outbox import Outbox
@@ -91,6 +91,18 @@ class Wire:
         if self._template is not None:
             rest = self._template.fill(rest, model)
         return http.target(self.base_path, rest, query, self.query)
+
+    async def turn_comes(self) -> bool:
+        """Wait for our turn at an upstream with a published rate. Returns whether it comes in time."""
+        pace = self.settings.pace
+        if self.pacer is None or pace is None:
+            return True
+        try:
+            async with asyncio.timeout(pace.wait):
+                await self.pacer.acquire()
+        except TimeoutError:
+            return False
+        return True
 
     def stop_asking_usage(self) -> bool:
         """The upstream refused `stream_options`; returns whether the request may be repeated without it."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiohttp.client_proto import ResponseHandler
-    from aiolimiter import AsyncLimiter
 
     from router.config.schema import Timeouts, Upstream
     from router.policy.outcomes import Verdict
@@ -65,9 +64,8 @@ class Wire(Protocol):
     def policies(self) -> Sequence[RequestPolicy]:
         """What writes request heads, by credential."""
 
-    @property
-    def pacer(self) -> AsyncLimiter | None:
-        """Keeps the upstream's published rate."""
+    async def turn_comes(self) -> bool:
+        """Wait for our turn under the upstream's published rate. Returns whether it comes in time."""
 
     def target(self, rest: bytes, model: str, query: bytes) -> bytes:
         """Return the request target for what follows `/v1` in the client's path."""
@@ -215,22 +213,6 @@ class _Connector(aiohttp.BaseConnector):
         handler = self._factory()
         await self._reach(handler)
         return handler
-
-
-async def keep_pace(wire: Wire) -> None:
-    """Wait for our turn at an upstream with a published rate.
-
-    Raises:
-        DialError: It does not come in time.
-    """
-    pace = wire.settings.pace
-    if wire.pacer is None or pace is None:
-        return
-    try:
-        async with asyncio.timeout(pace.wait):
-            await wire.pacer.acquire()
-    except TimeoutError:
-        raise DialError(VERDICTS[Cause.PACE]) from None
 
 
 def _headers(policy: RequestPolicy, call: Call) -> list[tuple[str, str]]:

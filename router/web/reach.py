@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from router.errors import Kind, UpstreamError
 from router.events import NEVER, Attempt
-from router.policy.outcomes import Cause
+from router.policy.outcomes import VERDICTS, Cause
 from router.policy.retry import backoff
 from router.policy.tries import Tries
 from router.protocol.envelope import mask
-from router.web.dial import Call, DialError, Line, keep_pace
+from router.web.dial import Call, DialError, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -249,7 +249,8 @@ class Reach:
             heartbeat_s=self._heartbeat_s,
         )
         try:
-            await keep_pace(wire)
+            if not await wire.turn_comes():
+                raise DialError(VERDICTS[Cause.PACE])  # noqa: TRY301 (as any other end of a try)
             await reached.line.open(wire, target.credential, self._connect, call)
         except DialError:
             await reached.line.hang_up()
