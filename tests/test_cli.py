@@ -9,9 +9,6 @@ import re
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from router import __version__
 from router.config import schema
 from tests.harness import chat
 from tests.harness.client import Client, Ending, post
+from tests.harness.program import PATIENCE_S, Running, command, program, running
 from tests.harness.router import UPSTREAM_SECRET, config
 from tests.harness.upstream import (
     ScriptedUpstream,
@@ -36,11 +34,8 @@ from tests.harness.upstream import (
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
-ROOT = Path(__file__).parents[1]
-PATIENCE_S = 30
 COMMANDS = ("run", "check", "config", "demo", "simulate", "version")
 
 FAULTY = """\
@@ -56,72 +51,6 @@ keys:
 """
 FAULTS = [(3, 57, "keepalive"), (4, 3, "first"), (6, 14, "frist"), (7, 22, "chose"), (9, 10, "NOBODY_HAS_SET_THIS")]
 """Line, column and a word of each."""
-
-
-@asynccontextmanager
-async def program(*arguments: str) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "router", *arguments),
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "80", "UPSTREAM_SECRET": UPSTREAM_SECRET},
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def command(*arguments: str | Path) -> tuple[int | None, str, str]:
-    """Run a command to its end: exit status, standard output, standard error."""
-    async with program(*map(str, arguments)) as process:
-        stdout, stderr = await process.communicate()
-    return process.returncode, stdout.decode(), stderr.decode()
-
-
-@dataclass(slots=True)
-class Running:
-    """`llm-router run`, and what it has logged as far as it was read."""
-
-    process: Process
-    log: list[dict[str, Any]] = field(default_factory=list)
-
-    async def line(self, event: str) -> dict[str, Any]:
-        """Read the log up to the next line about such an event."""
-        assert self.process.stdout is not None
-        while raw := await self.process.stdout.readline():
-            self.log.append(json.loads(raw))
-            if self.log[-1]["event"] == event:
-                return self.log[-1]
-        raise AssertionError(f"no {event!r} in {self.log}")
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.log[0]["message"].removeprefix("listening on ").rpartition(":")
-        return host, int(port)
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    async def end(self) -> int | None:
-        """Read the log to its end; the exit status. Nothing may have been said on standard error."""
-        stdout, stderr = await self.process.communicate()
-        self.log += map(json.loads, stdout.splitlines())
-        assert stderr == b""
-        return self.process.returncode
-
-
-@asynccontextmanager
-async def running(path: Path) -> AsyncIterator[Running]:
-    async with program("run", "-c", str(path)) as process:
-        router = Running(process)
-        await router.line("notice")
-        yield router
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from router.events import UpstreamEjected
 from router.relay.service import Snapshot
 from tests.harness import chat
 from tests.harness.client import Client, ClosedError, Ending, post
+from tests.harness.program import PATIENCE_S, ROOT, running
 from tests.harness.router import CLIENT_SECRET, ENVIRON, UPSTREAM_SECRET, RunningRouter, config
 from tests.harness.upstream import (
     ScriptedUpstream,
@@ -41,7 +42,6 @@ from tests.harness.upstream import (
     wait_for,
 )
 from tests.harness.waiting import until
-from tests.test_cli import PATIENCE_S, ROOT, Running, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,26 +50,8 @@ if TYPE_CHECKING:
     from tests.relay.conftest import StartRouter
 
 
-@asynccontextmanager
-async def program(path: Path, limit: str) -> AsyncIterator[Running]:
-    """`llm-router run` under a limit of the shell's `ulimit`, with next to no environment, in the root folder."""
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", f'ulimit {limit}; exec "$@"', "sh", sys.executable, "-m", "router", "run", "-c", str(path)),
-        cwd="/",
-        env={"PYTHONPATH": str(ROOT), "UPSTREAM_SECRET": UPSTREAM_SECRET},
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            started = Running(process)
-            await started.line("notice")
-            yield started
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+BARE: dict[str, Any] = {"folder": "/", "environ": {"PYTHONPATH": str(ROOT), "UPSTREAM_SECRET": UPSTREAM_SECRET}}
+"""Next to no environment, in the root folder."""
 
 
 async def ask(address: tuple[str, int], body: bytes | None = None) -> Client:
@@ -193,7 +175,7 @@ async def test_without_descriptors_what_runs_goes_on(first: ScriptedUpstream, tm
     path.write_text(yaml.safe_dump(config(first)))
     go_on = asyncio.Event()
     first.then(begun(go_on))
-    async with program(path, "-n 96") as scarce:
+    async with running(path, limit="-n 96", **BARE) as scarce:
         stream = await ask(scarce.address, chat.request(stream=True))
         await stream.head()
         crowd = [await Client.connect(scarce.address) for _ in range(200)]
@@ -212,7 +194,7 @@ async def test_it_starts_where_nothing_can_be_written(first: ScriptedUpstream, t
     """Without a home, in a folder that is not its own, unable to write one byte to a file, it serves (O24)."""
     path = tmp_path / "router.yaml"
     path.write_text(yaml.safe_dump(config(first)))
-    async with program(path, "-f 0") as poor:
+    async with running(path, limit="-f 0", **BARE) as poor:
         assert (await (await ask(poor.address)).answer()).body == chat.completion()
         poor.signal(signal.SIGTERM)
         assert await poor.end() == 0
