@@ -1,7 +1,8 @@
 """One client request, from whole to settled (DESIGN 5): admit, pick, attempt, hold, commit, relay, end, settle.
 
-An explicit state machine without `await`: every callback (answer bytes, connection lost, client gone, deadline, drain)
-is a plain method, so nothing interleaves. `phase` says what is being waited for, `_due` until when.
+An explicit state machine without `await`: every event (answer bytes, connection lost, client gone, deadline, drain) is
+a plain method, so nothing interleaves. `phase` says what is being waited for, `patience` until when, and `states` what
+each phase does with each event.
 """
 
 from __future__ import annotations
@@ -113,6 +114,11 @@ class Exchange:
     def __repr__(self) -> str:
         return f"<Exchange {self.reply.request_id}: {self.phase}, {len(self.attempts)} attempts over>"
 
+    @property
+    def timers(self) -> int:
+        """How many are set. An exchange may be without: then the lookout sees to it."""
+        return (self._timer is not None) + (self._pause is not None)
+
     # admit
 
     def start(self) -> None:
@@ -209,23 +215,26 @@ class Exchange:
 
     async def _reach(self, attempt: Attempt, *, fresh: bool) -> None:
         """Wait for the upstream's pace, then for a connection."""
-        failure = connection = None
+        reached: UpstreamConnection | Cause
         try:
             await attempt.keep_pace()
             self.watch(time.monotonic())
-            connection = await attempt.reach(fresh=fresh)
+            reached = await attempt.reach(fresh=fresh)
         except ConnectError as error:
-            failure = Failure(verdict=VERDICTS[error.cause])
-        if self.attempt is not attempt or self.phase is not Phase.CONNECTING:
-            if connection is not None:
-                attempt.pool.put(connection)
-            return
+            reached = error.cause
+        if self.attempt is attempt and self.phase is Phase.CONNECTING:
+            self._reached(attempt, reached)
+        elif not isinstance(reached, Cause):
+            attempt.pool.put(reached)
+
+    def _reached(self, attempt: Attempt, reached: UpstreamConnection | Cause) -> None:
+        """There is a connection to send the request on, or there will be none."""
         self._connecting = None
         try:
-            if failure is not None:
-                self.failed(failure)
-            elif connection is not None:
-                self._send(attempt, connection, time.monotonic())
+            if isinstance(reached, Cause):
+                self.failed(Failure(verdict=VERDICTS[reached]))
+            else:
+                self._send(attempt, reached, time.monotonic())
         except Exception as error:  # noqa: BLE001 (as above)
             self._bug(error)
 
@@ -434,8 +443,11 @@ class Exchange:
         self.reply.content_at = now
         for event in self.attempt.lease.prove(now):
             self.relay.emit(event)
-        if self.attempt.connection is None or not self.attempt.connection.sends:
+        connection = self.attempt.connection
+        if connection is None or not connection.sends:
             self.request.let_go()
+        if self.slow and connection is not None:
+            connection.pause()
         self.watch(now)
 
     def _describe_attempts(self) -> None:
@@ -619,10 +631,14 @@ class Exchange:
             self._timed_out(cause)
             return
         if now >= patience.beat_due(self):
-            if not self.reply.committed:
-                self.reply.begin_stream([b"content-type: text/event-stream"])
-            self.reply.write(self.endpoint.reading.heartbeat)
+            self._beat()
         self.watch(now)
+
+    def _beat(self) -> None:
+        """Let the client hear from us."""
+        if not self.reply.committed:
+            self.reply.begin_stream([b"content-type: text/event-stream"])
+        self.reply.write(self.endpoint.reading.heartbeat)
 
     def _timed_out(self, cause: Cause) -> None:
         if self.attempt is None:

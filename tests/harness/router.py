@@ -19,6 +19,7 @@ from router.events import ConfigReloaded, Event, ExchangeEnded
 from tests.harness import chat
 from tests.harness.client import Answer, Client, post
 from tests.harness.waiting import until
+from tests.harness.watching import WATCH
 
 if TYPE_CHECKING:
     import asyncio
@@ -92,6 +93,7 @@ class RunningRouter:
         path.write_text(yaml.safe_dump(settings))
         log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         router = cls(path, log_path, log_fd, Daemon(path, environ=environ, log_fd=log_fd))
+        WATCH.clear()
         router.daemon.subscribe(router.events.append)
         await router.daemon.start()
         return router
@@ -186,6 +188,7 @@ class RunningRouter:
             os.close(self.log_fd)
         self._check_books()
         self._check_secrets()
+        assert not WATCH.wrong, "an exchange did what its table does not say"
 
     def _check(self) -> None:
         assert self.in_flight() == 0
