@@ -176,9 +176,10 @@ class Retry(Settings, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=10)] = 3
     """Tries in total for one request."""
     budget_min: Annotated[int, Meta(ge=0)] = 3
-    """Retries that may be under way at once whatever the load."""
+    """Retries at members whose own last request failed: so many may be under way at once whatever the load. A member
+    that is well is not held to a budget."""
     budget_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.2
-    """Above that, retries may be at most this share of the requests in flight."""
+    """Above that, such retries may be at most this share of the requests in flight."""
 
 
 class Streams(Settings, frozen=True):

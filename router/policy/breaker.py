@@ -113,6 +113,11 @@ class Breaker:
         )
         return f"<Breaker {out}>"
 
+    @property
+    def sound(self) -> bool:
+        """Nothing has failed hard since its last success, and it is not out."""
+        return not self._streak and not self.open_until
+
     def state(self, now: float) -> BreakerState:
         """Return the state in the drawing above."""
         if not self.open_until:

@@ -152,6 +152,11 @@ class Target:
             and (upstream.limiter is None or upstream.limiter.admits(now, tokens))
         )
 
+    @property
+    def sound(self) -> bool:
+        """The model and the host did well the last time: what is moved here adds load, but to no fire."""
+        return self.breaker.sound and self.upstream.breaker.sound
+
     def back_at(self, now: float) -> float:
         """Return when its ejections and cooldown are over, monotonic seconds; the past if nothing keeps it out.
 

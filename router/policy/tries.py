@@ -46,8 +46,12 @@ class Tries:
     """The failure that the client hears of if nothing better comes."""
     _counted: int = 0
     """Attempts that reached an upstream and failed."""
+    _needs_leave: bool = False
+    """The last failure is one that a retry could multiply."""
     _budget: RetryBudget | None = None
     """What the retries are drawn on, once there is one."""
+    held_back: bool = False
+    """The budget left only those that are sound."""
 
     def __init__(self, route: Route, settings: Retry, reserved: int, only: Target | None = None) -> None:
         self._route = route
@@ -63,6 +67,10 @@ class Tries:
     def pick(self, now: float, over: int, rng: Random) -> tuple[Route, Target] | None:
         """A member that may help: of the model's pool, of its fallbacks, then one that is out, then one once more.
 
+        After a failure one that failed the last time, too, needs the budget's leave. A sound one does not: moving there
+        what a failing member dropped multiplies nothing, and without it a member that begins to fail while there is
+        little to do would cost clients their answers until it is ejected.
+
         One that is in `tried` should be given a moment before (`retry.backoff`).
 
         Args:
@@ -70,6 +78,21 @@ class Tries:
             over: Attempts that are over, those that were nobody's failure too.
             rng: Decides ties and draws.
         """
+        choice = self._choose(now, over, rng)
+        if choice is None or not self._needs_leave or choice[1].sound or self._has_leave():
+            return choice
+        self.held_back = True
+        if self.only is not None:
+            return None
+        for route in self._route.chain:
+            failing = tuple(target for target in route.pool.targets if not target.sound)
+            target = route.pool.pick(now, self._reserved, (*self.tried, *failing), self.avoid, rng)
+            if target is not None:
+                return route, target
+        return None
+
+    def _choose(self, now: float, over: int, rng: Random) -> tuple[Route, Target] | None:
+        """The order, without the budget."""
         chain, reserved = self._route.chain, self._reserved
         if self.only is not None:
             again = self._may_improve() and over < self._settings.attempts
@@ -91,6 +114,15 @@ class Tries:
                     return route, target
         return None
 
+    def _has_leave(self) -> bool:
+        """Whether the budget lets this exchange retry, now or since an earlier try."""
+        if self._budget is None:
+            pool = self._route.pool
+            if not pool.retry.withdraw(pool.in_flight):
+                return False
+            self._budget = pool.retry
+        return True
+
     def _may_improve(self) -> bool:
         """What failed may do better the next time."""
         return self._told is None or self._told.blame in AT_FAULT
@@ -110,7 +142,7 @@ class Tries:
         return True
 
     def may_go_on(self, verdict: Verdict, *, repeatable: bool = True) -> bool:
-        """Tell whether there may be another try after this failure, which has been noted; counts and budgets it.
+        """Tell whether there may be another try after this failure, which has been noted and is counted here.
 
         `repeatable`: to do again what may have been done does no harm (RFC 9110 section 9.2.2).
         """
@@ -121,14 +153,8 @@ class Tries:
         if not repeatable:
             return False
         self._counted += 1
-        if self._counted >= self._settings.attempts:
-            return False
-        if self._budget is None and verdict.cause not in BROKEN:
-            pool = self._route.pool
-            if not pool.retry.withdraw(pool.in_flight):
-                return False
-            self._budget = pool.retry
-        return True
+        self._needs_leave = verdict.cause not in BROKEN
+        return self._counted < self._settings.attempts
 
     def end(self) -> None:
         """The exchange is over, or the client has what it gets: no retry is under way any more."""

@@ -109,13 +109,15 @@ class Audit:
     def nobody_left(self, exchange: Exchange, chain: tuple[Route, ...], gateway: Gateway, now: float) -> None:
         """A request ends because no member is left that could serve it: is that so?
 
-        A member that may be picked must have been; and one that has never failed must not be out.
+        A member that may be picked must have been, short of the retry budget; and one that has never failed must not
+        be out.
         """
         tries = exchange.tries
         tried, avoid = (tries.tried, tries.avoid) if tries is not None else ((), ())
+        sound_only = tries is not None and tries.held_back
         for route in chain:
             for target in self._some(route.pool.targets):
-                if target in tried:
+                if target in tried or (sound_only and not target.sound):
                     continue
                 upstream = target.upstream
                 if upstream not in avoid and target.eligible(now, exchange.reserved):

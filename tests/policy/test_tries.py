@@ -10,7 +10,7 @@ from router.config.schema import Member, Model, Retry
 from router.policy.catalogue import build
 from router.policy.outcomes import VERDICTS, Cause
 from router.policy.tries import NOT_SENT, Tries
-from tests.policy.pools import NOW, catalogue, config, eject, upstream
+from tests.policy.pools import NOW, answer, catalogue, config, eject, upstream
 
 if TYPE_CHECKING:
     from random import Random
@@ -70,7 +70,7 @@ def test_attempts_are_counted(rng: Random) -> None:
     assert [fail(tries, Cause.HTTP_5XX, over, rng) for over in range(3)] == [True, True, False]
 
 
-@pytest.mark.parametrize("cause", NOT_SENT)
+@pytest.mark.parametrize("cause", sorted(NOT_SENT))
 def test_what_was_not_sent_costs_nothing(rng: Random, cause: Cause) -> None:
     """Every member may be tried, whatever the attempts and the budget."""
     made = route(5)
@@ -79,12 +79,20 @@ def test_what_was_not_sent_costs_nothing(rng: Random, cause: Cause) -> None:
     assert made.pool.retry.active == 0
 
 
+def failing(made: Route, rng: Random) -> Route:
+    """Every member has just failed."""
+    for target in made.pool.targets:
+        answer(target, Cause.HTTP_5XX, NOW, rng)
+    return made
+
+
 def test_one_retry_is_budgeted_once_and_given_back(rng: Random) -> None:
     """However often an exchange tries again it holds one place of the budget, until its end."""
-    made = route(3)
+    made = failing(route(3), rng)
     tries = Tries(made, RETRY, 0)
     assert fail(tries, Cause.HTTP_5XX, 0, rng)
     assert fail(tries, Cause.HTTP_5XX, 1, rng)
+    assert next_name(tries, 2, rng) == "u2"
     assert made.pool.retry.active == 1
     tries.end()
     tries.end()
@@ -93,11 +101,36 @@ def test_one_retry_is_budgeted_once_and_given_back(rng: Random) -> None:
 
 def test_an_empty_budget_ends_it_but_not_for_what_broke(rng: Random) -> None:
     """With others retrying already there is no leave for another, except to move what a dying upstream dropped."""
-    made = route(3)
+    made = failing(route(3), rng)
     assert made.pool.retry.withdraw(0)
     assert made.pool.retry.withdraw(0)
-    assert not fail(Tries(made, RETRY, 0), Cause.HTTP_5XX, 0, rng)
-    assert fail(Tries(made, RETRY, 0), Cause.TRUNCATED, 0, rng)
+    for cause, expected in ((Cause.HTTP_5XX, ""), (Cause.TRUNCATED, "u1")):
+        tries = Tries(made, RETRY, 0)
+        assert fail(tries, cause, 0, rng)
+        assert next_name(tries, 1, rng) == expected
+        assert tries.held_back is (expected == "")
+
+
+def test_a_sound_member_needs_no_leave(rng: Random) -> None:
+    """Whatever the budget, one whose last request did well is tried, in any tier; one that failed is passed over."""
+    made = failing(route(3), rng)
+    answer(made.pool.targets[2], Cause.OK, NOW, rng)
+    assert made.pool.retry.withdraw(0)
+    assert made.pool.retry.withdraw(0)
+    tries = Tries(made, RETRY, 0)
+    assert fail(tries, Cause.HTTP_5XX, 0, rng)
+    assert next_name(tries, 1, rng) == "u2"
+    assert made.pool.retry.active == 2
+
+
+def test_what_is_bound_needs_leave_too(rng: Random) -> None:
+    """A request that can go to one member only is not sent to another for want of budget."""
+    made = failing(route(2), rng)
+    only = made.pool.at("u1")
+    tries = Tries(made, Retry(attempts=3, budget_min=0, budget_ratio=0.0), 0, only)
+    made.pool.retry.settings = Retry(budget_min=0, budget_ratio=0.0)
+    assert fail(tries, Cause.HTTP_5XX, 0, rng)
+    assert next_name(tries, 1, rng) == ""
 
 
 def test_what_may_have_been_done_is_not_done_again(rng: Random) -> None:
