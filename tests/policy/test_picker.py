@@ -56,6 +56,40 @@ def test_without_one_member_the_others_keep_their_proportions(rng: Random, choos
     }
 
 
+def test_of_many_members_few_are_looked_at(rng: Random) -> None:
+    """With half of a thousand members out, a pick looks at a handful, and the rest keep their proportions."""
+
+    class Looks(list["Target"]):
+        """A collection that nothing is in, and that counts who asks."""
+
+        asked = 0
+
+        def __contains__(self, _item: object) -> bool:
+            Looks.asked += 1
+            return False
+
+    members = pool(*(Member(upstream=f"u{number}", weight=1 + number % 4) for number in range(1000)))
+    for target in members.targets[:500]:
+        eject(target, NOW, rng)
+    counts: Counter[float] = Counter()
+    for _ in range(4000):
+        picked = members.pick(NOW, 0, Looks([members.targets[0]]), (), rng)
+        assert picked is not None
+        assert picked not in members.targets[:500]
+        counts[picked.weight] += 1
+    assert Looks.asked < 4000 * 20
+    for weight in (1, 2, 3, 4):
+        assert counts[weight] / 4000 == pytest.approx(weight / 10, abs=0.03)
+
+
+def test_where_nearly_all_are_out_the_rest_is_found(rng: Random) -> None:
+    """One member of a thousand that can is found every time."""
+    members = pool(*(Member(upstream=f"u{number}") for number in range(1000)))
+    for target in members.targets[1:]:
+        eject(target, NOW, rng)
+    assert {members.pick(NOW, 0, (), (), rng) for _ in range(20)} == {members.targets[0]}
+
+
 @pytest.mark.parametrize("choose", ALL)
 def test_credentials_divide_their_members_share(rng: Random, choose: Choose) -> None:
     """Three credentials do not triple an upstream's weight, and each is used alike."""
