@@ -27,6 +27,7 @@ from router.protocol.endpoints import Endpoints
 from router.protocol.http import scan
 from router.relay import ending
 from router.relay.attempt import Failure
+from router.relay.crowd import Crowd
 from router.relay.downstream import Downstream
 from router.relay.lookout import Lookout
 from router.relay.outbox import Outbox
@@ -149,7 +150,7 @@ class Daemon:
             emit=self._emit,
             tasks=Tasks(self._background_failed),
             web=web_protocol,
-            connections_max=self._connections_max,
+            crowd=Crowd(self._connections_max),
         )
         self._metrics.live(lambda: status.live(self._relay, self._log.dropped, self._sockets.in_flight()))
         self._configure_telemetry()

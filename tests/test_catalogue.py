@@ -1,7 +1,6 @@
 """The fault catalogue is whole: each row has tests that exist and run, or says why there is nothing to test.
 
-In the report of a run, a row that cannot happen here is shown as skipped and a known gap as an expected failure, each
-with its reason.
+In the report of a run, a row that cannot happen here is shown as skipped, with its reason.
 """
 
 from __future__ import annotations
@@ -70,12 +69,10 @@ def test_only_what_is_not_here_goes_untested() -> None:
 
 @pytest.mark.parametrize(("name", "row"), CATALOGUE.items(), ids=CATALOGUE)
 def test_every_row_is_held(name: str, row: Row) -> None:
-    """The tests of a row exist and run; what cannot happen here, or is not so yet, is told with its reason."""
+    """The tests of a row exist and run; what cannot happen here is told with its reason."""
     assert [fault for test in row.tests for fault in faults(test)] == [], name
     if row.absent:
         pytest.skip(f"{name} ({row.fault}): {row.absent}")
-    if row.gap:
-        pytest.xfail(f"{name} ({row.fault}), known gap: {row.gap}")
 
 
 def test_a_row_cannot_name_what_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -417,6 +417,9 @@ class Requests(Settings, frozen=True):
     """Without progress while a body is received."""
     keepalive: Seconds = Seconds(75)
     """How long an idle client connection is kept."""
+    connections_per_address: Annotated[int, Meta(ge=1)] | None = None
+    """One address may have so many connections, or one IPv6 site. Default: no bound, as behind a load balancer all
+    clients have its address; when the daemon has no room for more, whoever has most idle ones makes it."""
     write_timeout: Seconds = Seconds(60)
     """Without progress while a client does not read."""
     form_max: Size = Size(256 * 1024 * 1024)

@@ -15,6 +15,7 @@ import httptools
 from router.errors import Kind, RequestError
 from router.protocol.http import Repeated
 from router.relay import ending
+from router.relay.crowd import address_of
 from router.relay.exchange import Exchange
 from router.relay.request import Head, Received
 
@@ -39,10 +40,6 @@ BACKLOG_MAX = 64 * 1024
 """Bytes a client may send ahead while its request is answered; after more the connection ends with that answer."""
 
 
-ROOM = 16
-"""Of all idle connections, one in so many ends when there are too many."""
-
-
 class Downstream(asyncio.Protocol):
     """One client connection, from accept to close or handover."""
 
@@ -60,6 +57,7 @@ class Downstream(asyncio.Protocol):
         "_stalled_bytes",
         "_timer",
         "_wakes_at",
+        "address",
         "transport",
     )
 
@@ -89,11 +87,11 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        self.address = address_of(transport.get_extra_info("peername"))
         self._relay.connections.add(self)
         self._progress_at = time.monotonic()
         self._watch()
-        if len(self._relay.connections) > self._relay.connections_max:
-            self._make_room()
+        self._relay.crowd.enter(self, self._relay.snapshot.config.requests.connections_per_address)
 
     def data_received(self, data: bytes) -> None:
         self._progress_at = time.monotonic()
@@ -217,8 +215,9 @@ class Downstream(asyncio.Protocol):
         """Give the connection to the aiohttp server: at a message boundary, for good."""
         self._relay.outbox.flush()
         self._forget()
-        protocol = self._relay.web()
-        self.transport.set_protocol(protocol)
+        protocol = self._relay.web(self.address, self._relay.crowd.leave)
+        self._relay.crowd.replace(self, protocol)
+        self.transport.set_protocol(cast("asyncio.Protocol", protocol))
         protocol.connection_made(self.transport)
         protocol.data_received(data)
 
@@ -251,6 +250,7 @@ class Downstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (however it ended, it ended)
         self._forget()
+        self._relay.crowd.leave(self)
         self._closing = True
         self._backlog = b""
         current, self._current = self._current, None
@@ -329,20 +329,32 @@ class Downstream(asyncio.Protocol):
             self.transport.abort()
 
     @property
+    def is_timed(self) -> bool:
+        """A deadline is set."""
+        return self._timer is not None
+
+    @property
     def _idle(self) -> bool:
         """No request has begun on it. Half a head is none."""
         return self._current is None and self._receiving is None and not self._backlog
 
-    def _make_room(self) -> None:
-        """Too many clients: those end that have been idle longest, many at once so that this is rare. At last, this."""
-        idle = [each for each in self._relay.connections if each._idle and not each._closing]  # noqa: SLF001 (our own)
-        idle.sort(key=lambda each: each._progress_at)  # noqa: SLF001
-        for connection in idle[: len(idle) // ROOM + 1]:
-            connection.close_if_idle()
-            self._relay.connections.discard(connection)  # not only once it is told: others may come before that
+    @property
+    def waits(self) -> bool:
+        """It may be ended to make room for others (`crowd`)."""
+        return self._idle and not self._closing
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when there has been no request. Dripping half of one is none."""
+        return self._head_at if self._head else self._progress_at
+
+    def make_room(self) -> None:
+        """There are too many connections, and nothing is lost with this one."""
+        self.close_if_idle()
+        self._relay.connections.discard(self)
 
     def close_if_idle(self) -> None:
-        """A connection without a request ends: the daemon drains, or there are too many."""
+        """A connection without a request ends: the daemon drains, or others need the room."""
         if self._idle:
             self._closing = True
             self._relay.outbox.flush()

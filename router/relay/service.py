@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.policy.keys import Keyring
     from router.policy.owners import Owners
     from router.protocol.endpoints import Endpoints
+    from router.relay.crowd import Connection, Crowd, WebConnection
     from router.relay.downstream import Downstream
     from router.relay.exchange import Exchange
     from router.relay.lookout import Lookout
@@ -50,14 +51,16 @@ class Relay:
     lookout: Lookout
     owners: Owners
     """Where answers are stored that can be asked for again."""
-    web: Callable[[], asyncio.Protocol]
-    """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path."""
+    web: Callable[[str, Callable[[Connection], None]], WebConnection]
+    """Makes the aiohttp server protocol that a connection is handed to when the relay does not know the path; given the
+    client's address and whom to tell of its end."""
+    crowd: Crowd
+    """The connections of clients, those that were handed over too."""
     rng: random.Random = field(default_factory=random.Random)
     exchanges: set[Exchange]
     """Admitted and not settled."""
     connections: set[Downstream] = field(default_factory=set)
-    connections_max: int
-    """Of clients at once: beyond it the longest idle make room."""
+    """The relay's own."""
     body_bytes: int = 0
     """Request bodies held, of all exchanges together."""
     draining: bool = False

@@ -119,21 +119,36 @@ def build(source: DataSource[Any], sockets: Sockets | None = None) -> web.Applic
 
 
 async def start(
-    app: web.Application, head_timeout_s: float = HEAD_TIMEOUT_S, write_timeout_s: float = WRITE_TIMEOUT_S
-) -> tuple[web.AppRunner, Callable[[], asyncio.Protocol]]:
+    app: web.Application,
+    head_timeout_s: float = HEAD_TIMEOUT_S,
+    write_timeout_s: float = WRITE_TIMEOUT_S,
+) -> tuple[web.AppRunner, Connections]:
     """Start the application without a listener: return its runner, to clean up, and the maker of its protocols."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     server = runner.server
     assert server is not None
     loop = asyncio.get_running_loop()
-    return runner, lambda: _Connection(server, loop, app[SOURCE], head_timeout_s, write_timeout_s)
+
+    def connection(address: str = "", lost: Callable[[Connection], None] = lambda _: None) -> Connection:
+        made = Connection(server, loop, app[SOURCE], head_timeout_s, write_timeout_s)
+        made.address, made.lost = address, lost
+        return made
+
+    return runner, connection
 
 
-class _Connection(web.RequestHandler):
+class Connections(Protocol):
+    """Makes connections."""
+
+    def __call__(self, address: str = "", lost: Callable[[Connection], None] = ...) -> Connection:
+        """Return the protocol of a connection from this address; `lost` is told of its end."""
+
+
+class Connection(web.RequestHandler):
     """aiohttp's server protocol, with an envelope of ours for its own answers (PROTOCOL 1.11) and a write timeout."""
 
-    __slots__ = ("_patience", "_source", "_write_timeout_s")
+    __slots__ = ("_patience", "_source", "_write_timeout_s", "address", "begun", "lost", "waiting_since")
 
     def __init__(
         self,
@@ -155,6 +170,13 @@ class _Connection(web.RequestHandler):
         self._write_timeout_s = write_timeout_s
         self._patience: asyncio.TimerHandle | None = None
         """Runs from the moment an answer is sent."""
+        self.address = ""
+        """The client's (`relay.crowd`)."""
+        self.begun = False
+        """The head of its request is whole."""
+        self.waiting_since = time.monotonic()
+        self.lost: Callable[[Connection], None] = lambda _: None
+        """Told of the end."""
 
     def handle_error(
         self,
@@ -193,10 +215,21 @@ class _Connection(web.RequestHandler):
         elif unread:
             self._watch_reader(transport, unread)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: D102 (asyncio's)
         if self._patience is not None:
             self._patience.cancel()
+        self.lost(self)
         super().connection_lost(exc)
+
+    @property
+    def waits(self) -> bool:
+        """It may be ended to make room for others."""
+        return not self.begun
+
+    def make_room(self) -> None:
+        """There are too many connections, and nothing is lost with this one."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _refuse(self, status: int) -> web.Response:
         answer = _Answer(self._source)
@@ -289,6 +322,9 @@ ANSWER: web.RequestKey[_Answer] = web.RequestKey("answer", _Answer)
 async def _exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every request an id, one answer and one record."""
     source = request.app[SOURCE]
+    connection = request.protocol
+    if isinstance(connection, Connection):
+        connection.begun = True
     answer = request[ANSWER] = _Answer(source, _endpoint(request.path), _dialect(request))
     try:
         _check_path(request)

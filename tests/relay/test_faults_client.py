@@ -144,7 +144,7 @@ async def test_connections_have_a_bound(router: StartRouter, first: ScriptedUpst
     )
     running = await router(first)
     relay = running.daemon._relay
-    relay.connections_max = 10
+    relay.crowd.most = 10
     stream = await running.open(chat.request(stream=True))
     await stream.head()
     idle = [await running.connect() for _ in range(40)]
@@ -163,7 +163,7 @@ async def test_where_nobody_is_idle_the_newcomer_waits_outside(router: StartRout
     go_on = asyncio.Event()
     first.always(play(wait_for(go_on), json_answer()))
     running = await router(first)
-    running.daemon._relay.connections_max = 3
+    running.daemon._relay.crowd.most = 3
     busy = [await running.open() for _ in range(3)]
     await first.asked(3)
     late = await running.connect()
