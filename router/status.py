@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def live(relay: Relay, log_dropped: int, sockets: Mapping[str, int] = {}) -> Liv
             ModelLive(name=name, in_flight=in_flight[name], open_streams=streams[name])
             for name in snapshot.catalogue.routes
         ),
-        client_connections=len(relay.connections),
+        client_connections=len(relay.crowd),
         access_log_dropped=log_dropped,
     )
 
@@ -52,6 +53,7 @@ def page(relay: Relay, started: float, log_dropped: int, sockets: Mapping[str, i
     """The status page: single values, then rows."""
     gauges = live(relay, log_dropped, sockets)
     now = time.monotonic()
+    pools = [pool for wire in relay.snapshot.wires.values() for pool in wire.pools]
     return {
         "digest": relay.snapshot.digest[:12],
         "uptime_s": round(now - started),
@@ -59,6 +61,10 @@ def page(relay: Relay, started: float, log_dropped: int, sockets: Mapping[str, i
         "requests_in_flight": len(relay.exchanges) + sum(sockets.values()),
         "client_connections": gauges.client_connections,
         "request_body_bytes": relay.body_bytes,
+        "upstream_connections": sum(len(pool.open) for pool in pools),
+        "idle_upstream_connections": sum(pool.idle for pool in pools),
+        "tasks": len(asyncio.all_tasks()),
+        "timers": timers(relay),
         "upstreams": [
             {"name": each.name, "state": each.state, "in_flight": each.in_flight, "limit": each.limit}
             for each in gauges.upstreams
@@ -77,7 +83,18 @@ def page(relay: Relay, started: float, log_dropped: int, sockets: Mapping[str, i
             {"name": key.name, "disabled": key.disabled, "in_flight": key.limiter.in_flight if key.limiter else None}
             for key in relay.snapshot.keyring.keys.values()
         ],
+        "held": [{"what": name, "count": count} for name, count in held(relay).items()],
     }
+
+
+def timers(relay: Relay) -> int:
+    """Deadlines that are set, of clients and of their requests.
+
+    No event loop tells how many timers it has, so those are counted that the data path keeps: one or none for each
+    connection, up to two for each exchange, and the one that looks at all exchanges.
+    """
+    connections = sum(connection.is_timed for connection in relay.connections)
+    return connections + sum(exchange.timers for exchange in relay.exchanges) + relay.lookout.awake
 
 
 def held(relay: Relay) -> dict[str, int]:

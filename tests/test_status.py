@@ -21,6 +21,7 @@ from tests.harness.upstream import (
     sse_head,
     wait_for,
 )
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,12 +85,17 @@ async def test_the_page_at_rest(router: RunningRouter) -> None:
     """As JSON it shows the configuration's digest, each upstream with its limit, each model, each key, all at zero."""
     shown = await page(router)
     assert shown.pop("uptime_s") in range(60)
+    assert shown.pop("tasks") > 0
+    assert {row["count"] for row in shown.pop("held")} == {0}
     assert shown == {
         "digest": router.daemon.digest[:12],
         "draining": False,
         "requests_in_flight": 0,
         "client_connections": 0,
         "request_body_bytes": 0,
+        "upstream_connections": 0,
+        "idle_upstream_connections": 0,
+        "timers": 0,
         "upstreams": [
             {"name": "first", "state": "healthy", "in_flight": 0, "limit": 7},
             {"name": "second", "state": "healthy", "in_flight": 0, "limit": 7},
@@ -132,6 +138,31 @@ async def test_what_is_in_flight_is_seen(router: RunningRouter, upstreams: list[
     after = await gauges(router)
     for name in ("backend_inflight_requests{first}", "inflight_requests{m}", "open_streams{m}", "client_connections{}"):
         assert after[name] == 0, name
+
+
+async def test_what_the_process_holds_is_seen(router: RunningRouter, upstreams: list[ScriptedUpstream]) -> None:
+    """Connections to upstreams, tasks, deadlines and what is held by kind: while a stream runs, and after it."""
+    go_on = asyncio.Event()
+    upstreams[0].always(streaming(go_on))
+    before = await page(router)
+    client = await router.open(chat.request(stream=True), key=CLIENT_SECRET)
+    await client.head()
+    await client.until(b'"a"')
+    waiting = asyncio.get_running_loop().create_task(asyncio.sleep(60))
+    shown = await page(router)
+    assert (shown["upstream_connections"], shown["idle_upstream_connections"]) == (1, 0)
+    assert shown["tasks"] == before["tasks"] + 2  # the scripted upstream's, and the one above
+    assert shown["timers"] == 2  # the client's patience, and the stream's
+    held = {row["what"]: row["count"] for row in shown["held"]}
+    assert router.daemon.idle() == held | {"sockets": 0}
+    assert (held["exchanges"], held["leases"], held["busy_upstream_connections"]) == (1, 1, 1)
+    waiting.cancel()
+    go_on.set()
+    await client.rest()
+    await client.leave()
+    await router.rest()
+    after = await page(router)
+    assert (after["upstream_connections"], after["idle_upstream_connections"], after["timers"]) == (1, 1, 0)
 
 
 async def test_a_stream_is_open_once_it_has_begun(router: RunningRouter, upstreams: list[ScriptedUpstream]) -> None:
@@ -207,12 +238,12 @@ async def test_what_is_held_is_named(router: RunningRouter, upstreams: list[Scri
 
 
 async def test_a_retry_is_held_until_it_is_over(router: RunningRouter, upstreams: list[ScriptedUpstream]) -> None:
-    """The share of the retry budget that a second attempt takes is counted while it runs."""
+    """The share of the retry budget that an attempt takes where everybody has failed is counted while it runs."""
     go_on = asyncio.Event()
-    upstreams[0].always(error(500))
-    upstreams[1].always(play(wait_for(go_on), streaming(go_on)))
+    for upstream in upstreams[:2]:
+        upstream.then(error(500)).always(play(wait_for(go_on), streaming(go_on)))
     client = await router.open(chat.request(stream=True), key=CLIENT_SECRET)
-    await upstreams[1].asked()
+    await until(lambda: sum(len(upstream.received) for upstream in upstreams) == 3, "the third attempt")
     assert router.held()["retries"] == 1
     go_on.set()
     await client.answer()
