@@ -15,6 +15,7 @@ from router.protocol.coding import DECODED_MAX, KNOWN, broken, decoded
 from router.protocol.durations import retry_after
 from router.protocol.facts import BodyFacts
 from router.protocol.upstream_errors import read_error
+from router.relay import billing
 from router.relay.attempt import Failure
 from router.relay.reply import NO_CONTENT
 from router.relay.stream import StreamAnswer
@@ -205,7 +206,7 @@ class WholeAnswer(_NoStream):
             self._exchange.failed(Failure(verdict=VERDICTS[Cause.TRUNCATED], status=200))
             return
         if self._attempt.endpoint.keeps_id:
-            self._exchange.named(facts.id, pending=facts.pending)
+            billing.remember(self._exchange, facts.id, pending=facts.pending)
         self._exchange.succeeded(self._account(facts), self.output_estimate())
 
     def _end_translated(self, translation: Translation, body: bytes) -> None:
@@ -227,7 +228,7 @@ class WholeAnswer(_NoStream):
     def _account(self, facts: BodyFacts) -> Usage | None:
         if facts.usage:
             return self._attempt.endpoint.reading.account(facts.usage)
-        return self._exchange.usage_by_piece(facts.images)
+        return billing.by_piece(self._exchange, facts.images)
 
     def _read_coded(self, body: bytes) -> BodyFacts:
         text = self._text(body)
@@ -283,7 +284,7 @@ class OpaqueAnswer(_NoStream):
     def read(self, connection: UpstreamConnection) -> None:
         """Pass on what has come."""
         if self._attempt.endpoint.keeps_id and connection.complete:
-            self._exchange.named(http.last_step(self._said.passing), pending=False)
+            billing.remember(self._exchange, http.last_step(self._said.passing), pending=False)
         self.read_at = time.monotonic()
         data = b"".join(connection.body)
         connection.body.clear()
@@ -296,7 +297,7 @@ class OpaqueAnswer(_NoStream):
                 self._exchange.commit_body(self._said, self._status)
             self._exchange.reply.write(data)
         if connection.complete:
-            self._exchange.succeeded(self._exchange.usage_by_piece(0), 0)
+            self._exchange.succeeded(billing.by_piece(self._exchange, 0), 0)
 
 
 class ErrorAnswer(_NoStream):

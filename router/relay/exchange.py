@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from router.errors import Kind, Problem, RequestError
 from router.events import Notice, Outcome, Phase, Side, Usage
 from router.policy.outcomes import VERDICTS, Cause, Verdict
-from router.policy.owners import Owner
 from router.policy.retry import backoff
 from router.policy.tries import Tries
 from router.protocol.endpoints import NOWHERE, Body
 from router.protocol.http import response_headers
-from router.relay import admission, ending, patience, record
+from router.relay import admission, billing, ending, patience, record
 from router.relay import answer as answers
 from router.relay.attempt import Attempt, Failure
+from router.relay.lookout import Sleeper
 from router.relay.pool import ConnectError
 from router.relay.reply import Reply
 from router.relay.translation import translate
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from router.relay.service import Relay
     from router.relay.upstream import UpstreamConnection
 
-LATE_S = 0.5
-GRACE_S = 0.1
-"""A deadline noticed so late means that we were not running: what came meanwhile is read first (RELIABILITY O14)."""
-
 STALE_S = 1.0
 """An idle connection that its peer had closed says so at once; one that dies later died of something else."""
 
@@ -54,10 +50,10 @@ _OK, _ANSWERED, _UPSTREAM, _OPAQUE = Cause.OK, Outcome.OK, Side.UPSTREAM, Body.A
 OK = VERDICTS[Cause.OK]
 
 
-class Exchange:
+class Exchange(Sleeper):
     """The state of one request. `Downstream` starts it; it settles exactly once."""
 
-    # Class attributes are what an exchange begins with. Only what changes is stored: that halves the cost of one.
+    # Class attributes are what an exchange begins with, as in `Sleeper`.
 
     phase: Phase = Phase.RECEIVING
     ask: Ask | None = None
@@ -99,11 +95,10 @@ class Exchange:
     answer: answers.Answer | None = None
     _connecting: asyncio.Task[None] | None = None
     _pause: asyncio.TimerHandle | None = None
-    _timer: asyncio.TimerHandle | None = None
-    _wakes_at: float = 0.0
 
     def __init__(self, relay: Relay, downstream: Downstream, request: Received) -> None:
         self.relay = relay
+        self.loop = relay.loop
         self.request = request
         self.reply = Reply(relay, downstream, request)
         self.started = time.monotonic()
@@ -117,7 +112,7 @@ class Exchange:
     @property
     def timers(self) -> int:
         """How many are set. An exchange may be without: then the lookout sees to it."""
-        return (self._timer is not None) + (self._pause is not None)
+        return (self.timer is not None) + (self._pause is not None)
 
     # admit
 
@@ -169,7 +164,7 @@ class Exchange:
             return
         route, target = choice
         if target in tries.tried and self._pause is None:  # nobody else is left: give it a moment
-            self._pause = self.relay.loop.call_later(backoff(len(self.attempts), self.relay.rng), self._resume)
+            self._pause = self.loop.call_later(backoff(len(self.attempts), self.relay.rng), self._resume)
         else:
             self._begin(route, target, now)
 
@@ -252,12 +247,12 @@ class Exchange:
         attempt.sent = time.monotonic()
         if not self.attempts:
             self.overhead_s += attempt.sent - now
-        if ask.stream or self._timer is not None:
+        if ask.stream or self.timer is not None:
             self.watch(attempt.sent)
         else:  # most plain answers come soon: the lookout sees to the others
             timeouts = target.timeouts
             first_byte, total = attempt.sent + timeouts.first_byte, self.started + timeouts.total
-            self._wakes_at = min(total, first_byte)
+            self.wakes_at = min(total, first_byte)
             if not self.relay.lookout.awake:
                 self.relay.lookout.wake()
 
@@ -409,26 +404,6 @@ class Exchange:
         self.reply.begin_body(said.passing, said.content_length, status=status, until_close=said.until_close)
         self._content_begins()
 
-    def named(self, identity: str, *, pending: bool) -> None:
-        """The answer has an id that the client may ask for later: remember where it is (PROTOCOL 2.2).
-
-        One that is `pending` runs in the background, and is paid for when a later look shows its end.
-        """
-        self.pending = pending
-        attempt, key = self.attempt, self.request.head.key
-        if not identity or attempt is None:
-            return
-        target = attempt.target
-        owner = Owner(
-            attempt.route.name,
-            target.upstream.name,
-            target.credential,
-            attempt.model,
-            key.name if key is not None else "",
-            billed=not pending,
-        )
-        self.relay.owners.keep(identity, owner, time.monotonic())
-
     def commit_stream(self, headers: Headers, *, until_close: bool) -> None:
         """The stream has content: events flow as they come."""
         self._describe_attempts()
@@ -465,32 +440,10 @@ class Exchange:
         self.reply.end()
         now = time.monotonic()
         if self.endpoint.named_id:
-            usage = self._bill_once(usage, now)
+            usage = billing.once(self, usage, now)
         self._note(OK, None, now)
         self._finish(_OK, usage, output_estimate, now)
         self._settle(_ANSWERED, _UPSTREAM, now, usage=usage, complete=True)
-
-    def usage_by_piece(self, images: int) -> Usage | None:
-        """What can be counted where the upstream reports nothing: pictures it made, characters it spoke."""
-        assert self.ask is not None
-        if images:
-            return Usage(images=images)
-        return Usage(characters=self.ask.characters) if self.ask.characters else None
-
-    def _bill_once(self, usage: Usage | None, now: float) -> Usage | None:
-        """What is looked at again is not paid for again; what ran in the background is, at the first look that tells.
-
-        Returns the usage to count, None for nothing new.
-        """
-        identity, key = self.endpoint.named_id, self.request.head.key
-        if self.request.head.method == b"DELETE":
-            self.relay.owners.forget(identity)
-            return None
-        owner = self.relay.owners.find(identity, key.name if key is not None else "", now)
-        if owner is None or owner.billed or usage is None:
-            return None
-        self.relay.owners.keep(identity, owner._replace(billed=True), now)
-        return usage
 
     def ended_in_error(self, verdict: Verdict, usage: Usage | None, output_estimate: int) -> None:
         """The upstream said in its stream that it failed; the client has read that."""
@@ -523,16 +476,7 @@ class Exchange:
         """The attempt that the client heard from is over: charge what it used, give its lease back."""
         attempt = self.attempt
         assert attempt is not None
-        if usage is not None:
-            self.charged = usage.total
-            assert self.route is not None
-            assert self.ask is not None
-            if attempt.endpoint.generates:
-                self.route.correction.observe(self.ask.text_bytes, usage.prompt)
-        elif attempt.endpoint.free or self.pending:
-            self.charged = 0
-        else:
-            self.charged = self.input_estimate + output_estimate
+        self.charged = billing.charge(self, attempt, usage, output_estimate)
         if attempt.route is not self.route:
             self.answered_by = attempt.route
         attempt.lease.end(now, self.charged)
@@ -593,39 +537,16 @@ class Exchange:
 
     def watch(self, now: float) -> None:
         """Make sure that we wake in time for whatever comes next, also when an answer has brought it nearer."""
-        self._wake_by(min(patience.due(self)[0], patience.beat_due(self)), now)
+        self.wake_by(min(patience.due(self)[0], patience.beat_due(self)), now)
 
-    def _wake_by(self, wakes_at: float, now: float) -> None:
-        """Wake at that time or before it. Waking early is harmless: we look and sleep on."""
-        if self._timer is not None:
-            if self._wakes_at <= wakes_at:
-                return
-            self._timer.cancel()
-        self._wakes_at = wakes_at
-        self._timer = self.relay.loop.call_later(wakes_at - now if wakes_at > now else 0.0, self._wake)
-
-    def look(self, now: float) -> bool:
-        """Wake if it is time and no timer will see to it. Returns whether it has to be looked at again."""
-        if self._timer is not None or not self._wakes_at:
-            return False
-        if self._wakes_at > now:
-            return True
-        self._wake()
-        return False
-
-    def _wake(self) -> None:
+    def wake_up(self, now: float) -> None:
+        """See what is due."""
         try:
-            self._wake_up()
+            self._look_at_the_clock(now)
         except Exception as error:  # noqa: BLE001 (as above)
             self._bug(error)
 
-    def _wake_up(self) -> None:
-        self._timer = None
-        now = time.monotonic() + 0.001  # the loop's clock counts whole milliseconds
-        if now - self._wakes_at > LATE_S:
-            self._wakes_at = now + GRACE_S
-            self._timer = self.relay.loop.call_later(GRACE_S, self._wake)
-            return
+    def _look_at_the_clock(self, now: float) -> None:
         due, cause = patience.due(self)
         if now >= due:
             self._timed_out(cause)
@@ -662,9 +583,7 @@ class Exchange:
         assert self.phase is not _SETTLED
         assert self.attempt is None
         phase, self.phase = self.phase, _SETTLED
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.sleep_no_more()
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None

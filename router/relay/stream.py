@@ -14,6 +14,7 @@ from router.protocol.coding import StreamDecoder
 from router.protocol.envelope import Dialect, mask
 from router.protocol.facts import ChunkFacts, Meaning
 from router.protocol.sse import EventReader
+from router.relay import billing
 from router.relay.attempt import Failure
 from router.relay.ending import SECRET_MIN
 from router.relay.upstream import no_frame
@@ -333,7 +334,7 @@ class StreamAnswer:
         if facts.usage is not None:
             self._usage = self._reading.merge(self._usage, facts.usage)
         if facts.id and self._attempt.endpoint.keeps_id:
-            self._exchange.named(facts.id, pending=facts.pending)
+            billing.remember(self._exchange, facts.id, pending=facts.pending)
 
     def _hidden(self, facts: ChunkFacts) -> bool:
         return self._attempt.asks_usage and bool(facts.meaning & Meaning.USAGE_ONLY)
