@@ -78,6 +78,8 @@ class Exchange(Sleeper):
     """Our own time until the first attempt was sent, without waiting for a connection."""
     _gone: bool = False
     """The client has left."""
+    _once: bool = False
+    """It may have been done though nobody said so, and to do it twice would do harm (RFC 9110 section 9.2.2)."""
     wanders: bool = False
     """It names what is stored at a member that we do not know: one that does not have it costs nothing."""
     pending: bool = False
@@ -105,6 +107,8 @@ class Exchange(Sleeper):
         """When the request was whole, or was found to need no more."""
         self._downstream = downstream
         self.endpoint = request.head.endpoint or NOWHERE
+        if self.endpoint.stored and request.head.method != b"GET":
+            self._once = True
 
     def __repr__(self) -> str:
         return f"<Exchange {self.reply.request_id}: {self.phase}, {len(self.attempts)} attempts over>"
@@ -189,6 +193,7 @@ class Exchange(Sleeper):
         self.last = target
         if not self.attempts:
             self.overhead_s = now - self.started
+        fresh = fresh or self._once  # an idle connection may just be closing, and then nobody knows what was done
         connection = None if fresh or wire.pacer is not None else attempt.pool.take()
         if connection is not None:
             self._send(attempt, connection, now)
@@ -321,8 +326,7 @@ class Exchange(Sleeper):
         if tries.failed(attempt.target, verdict):
             self._failure = failure
         in_time = now < patience.total_due(self) and self.phase is not Phase.SETTLED
-        repeatable = not self.endpoint.stored or self.request.head.method == b"GET"
-        if in_time and tries.may_go_on(verdict, repeatable=repeatable):
+        if in_time and tries.may_go_on(verdict, repeatable=not self._once):
             self._try(now)
         else:
             self._give_up(now)
@@ -527,6 +531,8 @@ class Exchange(Sleeper):
         if self.phase is Phase.SETTLED:
             return
         if self.reply.content_at:
+            if self.answer is not None and self.answer.ended_without_saying():
+                return
             self._note(VERDICTS[Cause.CLIENT_GONE], None, time.monotonic())
             self._break_off(ending.draining(), Cause.CLIENT_GONE)
         else:
@@ -564,7 +570,9 @@ class Exchange(Sleeper):
     def _timed_out(self, cause: Cause) -> None:
         if self.attempt is None:
             self._give_up(time.monotonic())
-        else:
+        elif (
+            self.answer is None or not self.answer.ended_without_saying()
+        ):  # else it is whole: only its end was missing
             self.failed(Failure(verdict=VERDICTS[cause], status=self.attempt.status))
 
     # settle

@@ -79,6 +79,7 @@ _AHEAD = "kept for the next request; of too much nothing is kept, and the connec
 _LEAVES = "the attempt ends without a verdict on its upstream, its connection is closed, what was used is charged"
 _NOTED = "noted: the answer is not read until the client reads"
 _SILENCE = "a heartbeat goes out; the first commits the answer to a stream, which ties nobody to this attempt"
+_FINISHED = "complete if every choice had its finish reason; else told and cut off: too late for another attempt"
 _UNTOLD = "the attempt ends without a verdict; 503 `draining`"
 
 _NOT_YET = _never("there is no exchange before its request is whole")
@@ -192,10 +193,10 @@ TABLE: Mapping[Phase, Mapping[Event, Rule]] = {
         Event.HEAD: _ONE_HEAD,
         Event.BODY: _does("passed on; a terminal marker ends it, whatever comes behind", _RELAYING, _SETTLED),
         Event.END: _does("complete if the answer said so; else the client is told and cut off", _SETTLED),
-        Event.LOST: _does("complete if every choice had its finish reason; else told and cut off", _SETTLED),
-        Event.DEADLINE: _does("told and cut off: too late for another attempt", _SETTLED),
+        Event.LOST: _does(_FINISHED, _SETTLED),
+        Event.DEADLINE: _does(_FINISHED, _SETTLED),
         Event.BEAT: _does("a heartbeat goes out, if the last thing sent was a whole event", _RELAYING),
-        Event.DRAINED: _does("told and cut off: error event `draining`", _SETTLED),
+        Event.DRAINED: _does(_FINISHED, _SETTLED),
     },
     _SETTLED: dict.fromkeys(Event, _OVER),
 }  # fmt: skip

@@ -115,7 +115,7 @@ async def test_an_answer_without_content_has_no_framing(router: StartRouter, fir
             assert got.values("content-length") == got.values("transfer-encoding") == []
         await client.send(bare("/v1/files/a"))
         assert (await client.answer("GET")).body == b"x"
-    assert len(first.connections) == 1
+    assert first.received[2].place == 1
 
 
 async def test_not_modified_is_an_answer(router: StartRouter, first: ScriptedUpstream) -> None:
@@ -605,6 +605,17 @@ async def test_what_creates_something_is_not_sent_twice(router: StartRouter, fir
     first.then(error(500), json_answer(b"{}"))
     assert (await ask(running, bare("/v1/batches"), "GET")).status == 200
     assert len(first.received) == 4
+
+
+async def test_what_creates_something_is_not_sent_again_on_a_kept_connection(
+    router: StartRouter, first: ScriptedUpstream
+) -> None:
+    """It may have been made by whoever hung up without a word, so it is sent on a new connection, and once."""
+    first.then(json_answer(b"{}"), cut()).always(json_answer(b"{}"))
+    running = await router(first, pins={"batches": "first"})
+    for status in (200, 502):
+        assert (await ask(running, post(b"{}", path="/v1/batches"))).status == status
+    assert [received.place for received in first.received] == [0, 0]
 
 
 async def test_long_answers_that_are_no_text_cost_no_tokens(router: StartRouter, first: ScriptedUpstream) -> None:

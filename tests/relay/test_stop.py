@@ -139,6 +139,19 @@ async def test_when_time_is_up_streams_are_told(router: StartRouter, first: Scri
         await received.left()
 
 
+async def test_what_was_only_not_ended_is_whole(router: StartRouter, first: ScriptedUpstream) -> None:
+    """A stream that has its finish reason and waits for no more than its end is complete when the time is up."""
+    first.then(play(sse_head(), chunks(*chat.answer("a")), stall()))
+    running = await router(first, stop={"notice": "1ms", "drain": "1ms"})
+    stream = await running.open(chat.request(stream=True))
+    await stream.head()
+    await stream.until(b'"stop"')
+    await stopping(running)
+    answer = await stream.rest()
+    assert (answer.ending, answer.events[-1]) == (Ending.CLEAN, chat.DONE)
+    assert [record.outcome for record in running.ended] == [Outcome.OK]
+
+
 async def test_hurry_ends_a_drain(router: StartRouter, first: ScriptedUpstream) -> None:
     """A second signal does not wait for the deadline, but tells everybody and settles."""
     first.then(play(sse_head(), chunks(chat.token("a")), stall()))

@@ -133,6 +133,15 @@ async def test_a_cut_after_the_finish_reason_is_a_whole_answer(router: StartRout
     assert (answer.events[-1], answer.ending) == (chat.DONE, Ending.CLEAN)
 
 
+async def test_silence_behind_the_finish_reason_is_a_whole_answer(router: StartRouter, first: ScriptedUpstream) -> None:
+    """Content and finish reason are there, and then nothing comes, not even the end: `[DONE]` is appended in time."""
+    first.always(play(sse_head(), chunks(*chat.answer("Hi")), stall()))
+    running = await router(first, model={"timeouts": {"idle": "100ms"}})
+    answer = await running.stream()
+    assert (answer.events, answer.ending) == ([*chat.answer("Hi"), chat.DONE], Ending.CLEAN)
+    assert (await running.record()).outcome is Outcome.OK
+
+
 async def test_every_choice_has_to_finish(router: StartRouter, first: ScriptedUpstream) -> None:
     """With `n` 2, one finish reason and the end is a broken stream; two are a whole answer."""
     choices = [
