@@ -24,6 +24,8 @@ class Cause(StrEnum):
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
+    SCARCE = "out_of_resources"
+    """We have no file descriptor or no memory left to connect with: that says nothing of the upstream."""
     CONNECT_TIMEOUT = "timeout_connect"
     STALE = "stale_connection"
     """A reused connection was closed before any byte of the response: the keep-alive race, nobody's fault."""
@@ -113,6 +115,7 @@ _TABLE = (
     Verdict(Cause.CONNECT, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
     Verdict(Cause.TLS, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
     Verdict(Cause.CONNECT_TIMEOUT, True, _HARD, Kind.UPSTREAM_CONNECTION, host=True, answered=False),
+    Verdict(Cause.SCARCE, True, _NO, Kind.OVERLOADED, answered=False),
     Verdict(Cause.UNTRANSLATABLE, True, _NO, Kind.UNSUPPORTED_PARAMETER, answered=False),
     Verdict(Cause.PACE, True, _NO, Kind.UPSTREAM_RATE_LIMITED, answered=False),
     # A connection, but no response worth the name.

@@ -30,7 +30,9 @@ BROKEN = frozenset((Cause.CLOSED, Cause.TRUNCATED))
 """The connection broke, and the work there is gone with it: another attempt moves load and adds none. So it is counted,
 but not budgeted: an upstream that dies drops more requests at once than any budget would let go elsewhere."""
 
-NOT_SENT = frozenset((Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.PACE, Cause.UNTRANSLATABLE))
+NOT_SENT = frozenset((
+    Cause.DNS, Cause.CONNECT, Cause.TLS, Cause.CONNECT_TIMEOUT, Cause.SCARCE, Cause.PACE, Cause.UNTRANSLATABLE,
+))  # fmt: skip
 """Nothing reached the upstream: trying the next member costs nobody anything, so it is neither counted nor budgeted."""
 
 

@@ -41,7 +41,7 @@ _SAYS = {
     Kind.UPSTREAM_MODEL_MISSING: "The upstream does not have the model that the router's configuration promises.",
     Kind.UPSTREAM_ERROR: "The upstream failed.",
     Kind.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
-    Kind.OVERLOADED: "The upstream is overloaded. Try again later.",
+    Kind.OVERLOADED: "There is no capacity left at the moment. Try again later.",
     Kind.STICKY_UPSTREAM_DOWN: "What this request refers to is stored at an upstream that cannot be used now.",
     Kind.DRAINING: "The router is stopping. Try again.",
     Kind.INTERNAL: "The router failed. This is a bug.",

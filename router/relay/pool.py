@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 import ssl
@@ -15,6 +16,8 @@ from router.relay.tunnel import Refused, Tunnel
 from router.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from router.protocol import http
     from router.relay.outbox import Outbox
     from router.relay.tunnel import Proxy
@@ -27,6 +30,13 @@ ADDRESSES_FRESH_S = 30.0
 ADDRESSES_KEPT_S = 300.0
 """Resolved addresses are asked for again after 30 s; while the resolver fails, old ones serve for 5 minutes
 (RELIABILITY 6.4, U3 and U4)."""
+
+ADDRESS_LEFT_S = 75.0
+"""Connections to an address that no answer has named for so long take nothing new. Longer than two answers, since many
+names show a few of their addresses at a time, and leaving those would cost a handshake each."""
+
+SCARCITY = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Why a socket could not even be made: our own lack, for which no upstream is to blame (RELIABILITY O8)."""
 
 RESOLVER_S = 0.5
 """How long a resolver may be silent before those old ones serve. It is asked once for all who wait: it answers in one
@@ -67,6 +77,10 @@ class ConnectionPool:
             ipaddress.ip_address(host)
             self._addresses = [(host, port)]
         self._is_address = bool(self._addresses)
+        self._named_at: dict[tuple[str, int], float] = {}
+        """When the resolver last named each address that connections may lead to."""
+        self._moved = False
+        """An address has been left: a connection that comes back may be one to it."""
         self._resolved_at = -ADDRESSES_KEPT_S
         self._asked_at = 0.0
         self._asking: asyncio.Task[OSError | None] | None = None
@@ -103,6 +117,9 @@ class ConnectionPool:
         if self._closed or len(self._idle) >= self._idle_max:
             connection.close()
             return
+        if self._moved and connection.address not in self._named_at:
+            connection.close()
+            return
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
@@ -114,7 +131,7 @@ class ConnectionPool:
                 self._idle.remove(connection)
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle too long; called every second or so."""
+        """Close what has been idle too long, and see where the name leads; called every second or so."""
         expired = 0
         for connection in self._idle:
             if now - connection.idle_since <= self._keepalive_s:
@@ -123,6 +140,10 @@ class ConnectionPool:
         old, self._idle = self._idle[:expired], self._idle[expired:]
         for connection in old:
             connection.close()
+        # Who lives on kept connections resolves nothing, and would stay at an address that is no longer the name's.
+        due = max(self._resolved_at, self._asked_at) + ADDRESSES_FRESH_S
+        if self.open and not self._is_address and self._asking is None and now > due:
+            self._ask(now)
 
     def retire(self) -> None:
         """The upstream left the configuration: close what is idle, keep nothing that comes back."""
@@ -135,7 +156,7 @@ class ConnectionPool:
         """Open a connection. The caller bounds the time.
 
         Raises:
-            ConnectError: with the cause: dns, tls or connect.
+            ConnectError: with the cause: dns, tls, connect, or what we lack ourselves.
         """
         try:
             addresses = await self._resolve()
@@ -154,10 +175,12 @@ class ConnectionPool:
                 problem = error
             else:
                 # Not sooner: uvloop closes the transport of a cancelled attempt without telling its protocol.
+                connection.address = (host, port)
                 if not connection.transport.is_closing():
                     self.open.add(connection)
                 return connection
-        raise ConnectError(Cause.CONNECT, str(problem)) from problem
+        scarce = isinstance(problem, OSError) and problem.errno in SCARCITY
+        raise ConnectError(Cause.SCARCE if scarce else Cause.CONNECT, str(problem)) from problem
 
     async def _open(self, host: str, port: int, patience: float | None) -> UpstreamConnection:
         async with asyncio.timeout(patience):
@@ -188,17 +211,21 @@ class ConnectionPool:
         age = now - self._resolved_at
         if self._is_address or (self._addresses and age < ADDRESSES_FRESH_S):
             return self._addresses
-        if self._asking is None:
-            self._asked_at = now
-            self._asking = self.loop.create_task(self._ask_resolver(), name=f"resolve {self._host}")
+        asking = self._asking or self._ask(now)
         kept = bool(self._addresses) and age < ADDRESSES_KEPT_S
         problem = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._asked_at + RESOLVER_S if kept else None):
-                problem = await asyncio.shield(self._asking)
+                problem = await asyncio.shield(asking)
         if problem is not None and not kept:
             raise problem
         return self._addresses
+
+    def _ask(self, now: float) -> asyncio.Task[OSError | None]:
+        """Put the question to the resolver, once for all who wait."""
+        self._asked_at = now
+        self._asking = self.loop.create_task(self._ask_resolver(), name=f"resolve {self._host}")
+        return self._asking
 
     async def _ask_resolver(self) -> OSError | None:
         """Learn the addresses of the host; return why they cannot be had."""
@@ -208,9 +235,23 @@ class ConnectionPool:
             return error
         finally:
             self._asking = None
-        self._addresses = list(dict.fromkeys((str(sockaddr[0]), self._port) for *_, sockaddr in found))
-        self._resolved_at = self.loop.time()
+        self._addresses = list(dict.fromkeys((str(at[0]), self._port) for *_, at in found))
+        now = self._resolved_at = self.loop.time()
+        self._named_at |= dict.fromkeys(self._addresses, now)
+        old = {address for address, named_at in self._named_at.items() if now - named_at > ADDRESS_LEFT_S}
+        if old:
+            self._leave(old)
         return None
+
+    def _leave(self, addresses: Collection[tuple[str, int]]) -> None:
+        """Close what is idle at addresses that are no longer the name's; what is in use there ends with its answer."""
+        self._moved = True
+        for address in addresses:
+            del self._named_at[address]
+        left = [connection for connection in self._idle if connection.address in addresses]
+        self._idle = [connection for connection in self._idle if connection.address not in addresses]
+        for connection in left:
+            connection.close()
 
 
 class ConnectError(Exception):

@@ -39,6 +39,7 @@ MATRIX = [
     ("silence", "FIRST_BYTE FIRST_TOKEN IDLE", True, SOFT, False, Cools.NONE, 504),
     ("the whole deadline", "TOTAL", False, SOFT, False, Cools.NONE, 504),
     ("what its protocol cannot say", "UNTRANSLATABLE", True, NO, False, Cools.NONE, 400),
+    ("our own lack of descriptors", "SCARCE", True, NO, False, Cools.NONE, 503),
     ("our own pace", "PACE", True, NO, False, Cools.NONE, 429),
     ("client gone", "CLIENT_GONE", False, NO, False, Cools.NONE, 502),
     ("an answer", "OK", False, OK, False, Cools.NONE, 502),
@@ -76,8 +77,8 @@ def test_only_answers_that_are_the_clients_or_the_last_word_pass() -> None:
 def test_silence_and_broken_connections_prove_nothing_about_the_host() -> None:
     """Only a response that began properly counts in favour of the host."""
     unanswered = (
-        "DNS CONNECT TLS CONNECT_TIMEOUT PACE UNTRANSLATABLE STALE CLOSED PROTOCOL FIRST_BYTE FIRST_TOKEN TOTAL "
-        "CLIENT_GONE"
+        "DNS CONNECT TLS CONNECT_TIMEOUT SCARCE PACE UNTRANSLATABLE STALE CLOSED PROTOCOL FIRST_BYTE FIRST_TOKEN "
+        "TOTAL CLIENT_GONE"
     )
     assert {cause for cause in Cause if not VERDICTS[cause].answered} == {Cause[name] for name in unanswered.split()}
 

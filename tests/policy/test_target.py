@@ -87,7 +87,9 @@ def test_any_answer_proves_the_host(rng: Random) -> None:
     assert answer(a, Cause.HTTP_5XX, now, rng) == (UpstreamRestored("u", ""),)
 
 
-@pytest.mark.parametrize("cause", [Cause.CLOSED, Cause.FIRST_BYTE, Cause.STALE, Cause.PACE, Cause.CLIENT_GONE])
+@pytest.mark.parametrize(
+    "cause", [Cause.CLOSED, Cause.FIRST_BYTE, Cause.STALE, Cause.PACE, Cause.SCARCE, Cause.CLIENT_GONE]
+)
 def test_silence_proves_nothing_about_the_host(rng: Random, cause: Cause) -> None:
     """Without an answer the host stays on probation, and the next request may try."""
     a, b = siblings()

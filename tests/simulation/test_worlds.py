@@ -60,6 +60,6 @@ def test_worlds_meet_everything() -> None:
             causes += upstream.causes
     assert kinds == set(Kind)
     elsewhere = {Cause.DNS, Cause.TLS, Cause.STALE, Cause.REDIRECT, Cause.WRONG_TYPE, Cause.ERROR_BODY}
-    elsewhere |= {Cause.UNTRANSLATABLE, Cause.CLIENT_GONE}
+    elsewhere |= {Cause.UNTRANSLATABLE, Cause.CLIENT_GONE, Cause.SCARCE}
     assert set(causes) == set(Cause) - elsewhere
     assert outcomes["ok"] > 0.2 * outcomes.total()
