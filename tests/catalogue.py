@@ -50,13 +50,16 @@ UPSTREAM = {
         "relay/test_faults_upstream.py::test_one_question_to_the_resolver_serves_everybody",
     ),
     "U4": held(
-        "the name leads to another address", "relay/test_faults_upstream.py::test_a_name_that_moved_is_followed"
+        "the name leads to another address",
+        "relay/test_faults_upstream.py::test_a_name_that_moved_is_followed",
+        "relay/test_pressure.py::test_a_name_that_leads_elsewhere_is_followed_while_streams_run",
     ),
     "U5": held(
         "the certificate is expired, or for another name",
         "relay/test_tls.py::test_an_unproven_upstream_gets_nothing",
         "relay/test_tls.py::test_a_plain_server_behind_https_is_no_upstream",
         "relay/test_faults_upstream.py::test_an_expired_certificate_is_none",
+        "relay/test_pressure.py::test_a_certificate_that_expires_meanwhile",
     ),
     "U6": held("reset after the request", "relay/test_failover.py::test_another_member_answers"),
     "U7": held(
@@ -192,7 +195,12 @@ UPSTREAM = {
         "relay/test_faults_upstream.py::test_a_status_that_answers_nothing_is_no_answer",
         "relay/test_faults_upstream.py::test_a_redirect_is_not_followed",
     ),
-    "U36": held("bytes behind the answer", "relay/test_bytes.py::test_extra_bytes_after_an_answer_meet_nobody"),
+    "U36": held(
+        "bytes behind the answer",
+        "relay/test_bytes.py::test_extra_bytes_after_an_answer_meet_nobody",
+        "relay/test_beyond.py::test_an_answer_that_nobody_asked_for_meets_nobody",
+        "relay/test_beyond.py::test_two_final_answers_to_one_request",
+    ),
     "U37": held(
         "compressed though nobody asked, or broken",
         "relay/test_streams.py::test_a_compressed_stream_arrives_readable",
@@ -203,6 +211,7 @@ UPSTREAM = {
     "U38": held(
         "usage is missing, negative, absurd",
         "relay/test_faults_upstream.py::test_odd_usage_poisons_no_limit",
+        "relay/test_beyond.py::test_usage_at_odd_places_is_charged_once",
         "policy/test_limits.py::test_absurd_usage_locks_out_for_ten_minutes_at_most",
         "protocol/test_usage.py::test_no_report_raises_or_gives_nonsense",
     ),
@@ -331,6 +340,8 @@ CLIENT = {
         "pipelines",
         "relay/test_clients.py::test_pipelined_requests_are_answered_in_order",
         "relay/test_clients.py::test_a_request_behind_a_stream_waits_for_its_end",
+        "relay/test_beyond.py::test_who_pipelines_and_leaves_is_served_once",
+        "relay/test_beyond.py::test_who_pipelines_behind_a_stream_and_breaks_off",
     ),
     "C19": held(
         "`Expect: 100-continue`",
@@ -492,6 +503,7 @@ CONFIG = {
     "G12": held(
         "reloads under load",
         "relay/test_load.py::test_reloads_under_load_cost_nobody_an_error",
+        "relay/test_pressure.py::test_a_hundred_reloads_under_load_fail_nobody",
         "relay/test_reload.py::test_no_request_is_lost_while_reloading",
         "relay/test_faults_process.py::test_old_configurations_are_let_go",
         "test_app.py::test_reloads_at_once_come_one_after_the_other",
@@ -499,6 +511,7 @@ CONFIG = {
     "G13": held(
         "an upstream goes while it streams",
         "relay/test_reload.py::test_exchanges_in_flight_keep_their_configuration",
+        "relay/test_beyond.py::test_a_change_under_fifty_streams_harms_none",
         "telemetry/test_metrics.py::test_a_removed_upstream_disappears_and_the_rest_goes_on",
     ),
     "G14": held(
@@ -513,7 +526,11 @@ CONFIG = {
         "policy/test_catalogue.py::test_a_changed_identity_starts_anew",
     ),
     "G16": held("another address to listen on", "relay/test_reload.py::test_settings_that_need_a_restart_are_named"),
-    "G17": held("a key is deleted", "relay/test_reload.py::test_a_deleted_key_is_refused_and_its_streams_finish"),
+    "G17": held(
+        "a key is deleted",
+        "relay/test_reload.py::test_a_deleted_key_is_refused_and_its_streams_finish",
+        "relay/test_beyond.py::test_a_kept_connection_does_not_outlive_its_key",
+    ),
     "G18": held(
         "a secret is rotated",
         "test_app.py::test_a_rotated_secret_is_noticed",
@@ -525,12 +542,21 @@ PROCESS = {
     "O1": held(
         "SIGTERM",
         "test_cli.py::test_sigterm_lets_streams_finish",
+        "relay/test_pressure.py::test_two_hundred_streams_finish_after_sigterm",
         "relay/test_stop.py::test_streams_finish_while_draining",
         "relay/test_stop.py::test_when_time_is_up_streams_are_told",
         "test_app.py::test_draining_is_not_ready_and_still_serves",
     ),
-    "O2": held("a second signal", "test_cli.py::test_a_second_signal_hurries"),
-    "O3": held("SIGKILL", "relay/test_faults_process.py::test_after_a_kill_the_next_start_is_clean"),
+    "O2": held(
+        "a second signal",
+        "test_cli.py::test_a_second_signal_hurries",
+        "relay/test_pressure.py::test_a_storm_of_signals_ends_in_order",
+    ),
+    "O3": held(
+        "SIGKILL",
+        "relay/test_faults_process.py::test_after_a_kill_the_next_start_is_clean",
+        "relay/test_pressure.py::test_a_kill_under_load_costs_what_was_under_way",
+    ),
     "O4": held(
         "SIGHUP",
         "test_cli.py::test_run_serves_reloads_and_stops",
@@ -546,11 +572,14 @@ PROCESS = {
     "O8": held(
         "no file descriptor is left",
         "relay/test_faults_process.py::test_without_descriptors_what_runs_goes_on",
+        "relay/test_pressure.py::test_streams_that_need_more_descriptors_than_there_are",
+        "relay/test_pressure.py::test_a_lack_of_descriptors_blames_no_upstream",
         "test_process.py::test_as_many_files_may_be_open_as_the_system_allows",
     ),
     "O9": held(
         "the disk is full",
         "relay/test_faults_process.py::test_a_full_disk_costs_lines_of_the_log_only",
+        "relay/test_pressure.py::test_a_full_disk_costs_the_bodies_that_need_it",
         "relay/test_hostile.py::test_a_failing_disk_ends_one_request",
         "telemetry/test_access_log.py::test_a_failing_write_is_counted_and_survived",
     ),
@@ -558,6 +587,7 @@ PROCESS = {
         "nobody reads standard output",
         "telemetry/test_access_log.py::test_a_stalled_reader_costs_lines_and_nothing_else",
         "relay/test_faults_process.py::test_a_log_that_nobody_reads_holds_nobody_up",
+        "relay/test_pressure.py::test_a_log_that_nobody_reads_is_counted_as_lost",
     ),
     "O11": absent("the log is rotated", "the log goes to standard output alone: no file of ours can be rotated"),
     "O12": held(
@@ -573,7 +603,11 @@ PROCESS = {
         "telemetry/test_metrics.py::test_lag_is_observed",
         "relay/test_faults_process.py::test_what_blocks_the_loop_is_told",
     ),
-    "O14": held("hardly any processor time", "relay/test_faults_process.py::test_a_blocked_loop_blames_no_upstream"),
+    "O14": held(
+        "hardly any processor time",
+        "relay/test_faults_process.py::test_a_blocked_loop_blames_no_upstream",
+        "relay/test_pressure.py::test_hardly_any_processor_time_blames_no_upstream",
+    ),
     "O15": held(
         "the process is suspended", "relay/test_faults_process.py::test_a_suspended_process_blames_no_upstream"
     ),
@@ -596,7 +630,11 @@ PROCESS = {
         "web/test_data.py::test_a_fault_of_ours_is_answered_and_not_shown",
         "relay/test_faults_process.py::test_background_work_goes_on_after_a_bug",
     ),
-    "O20": held("bodies that fill the memory", "relay/test_requests.py::test_all_bodies_together_have_a_bound"),
+    "O20": held(
+        "bodies that fill the memory",
+        "relay/test_requests.py::test_all_bodies_together_have_a_bound",
+        "relay/test_pressure.py::test_bodies_that_would_fill_the_memory_are_refused",
+    ),
     "O21": held(
         "broken IPv6",
         "relay/test_members.py::test_an_address_that_swallows_connections_does_not_hide_the_next",

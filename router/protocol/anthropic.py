@@ -17,6 +17,7 @@ from router.protocol.patient_json import read_object, reader
 from router.protocol.upstream_errors import error_of, failure_in
 from router.protocol.usage import of_anthropic
 
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 HEARTBEAT = b'event: ping\ndata: {"type":"ping"}\n\n'
 """As Anthropic itself sends them. Its SDKs pass over events without an `event:` line (PROTOCOL 5.2)."""
 
@@ -142,6 +143,7 @@ MESSAGES = Reading(
     body=read_body,
     account=of_anthropic,
     merge=merge,
+    closing=STOP,
     text_mark=b'"text":"',
     heartbeat=HEARTBEAT,
 )

@@ -127,8 +127,9 @@ class Reading:
     merge: Callable[[dict[str, Any] | None, dict[str, Any]], dict[str, Any]]
     """The usage of a stream so far, and a later report: what counts now. Usually the later one (PROTOCOL 9.3)."""
     done: bytes = b""
-    """The terminal marker as we write it. Empty: the dialect's own last event is relayed as it came, and where a
-    stream ended well without one, none is added."""
+    """The terminal marker as we write it. Empty: the dialect's own last event is relayed as it came."""
+    closing: bytes = b""
+    """What is added where a stream ended well without its last event, besides `done`. Empty: nothing can be."""
     text_mark: bytes = b""
     """What stands before the text in an event of a piece of text. Such events differ in their text alone, so the relay
     may know the next by its looks. Empty: they differ elsewhere too."""

@@ -453,7 +453,7 @@ def scan_answer(headers: Headers) -> Answered:
     """Read an answer's header lines.
 
     Raises:
-        RequestError: MALFORMED_HTTP: a line is not a header; the fault is the upstream's.
+        RequestError: MALFORMED_HTTP: a line is not a header, or a transfer coding not known; the upstream's fault.
     """
     facts: dict[bytes, bytes] = {}
     passing: Headers = []
@@ -463,6 +463,8 @@ def scan_answer(headers: Headers) -> Answered:
             passing.append(fact)
             continue
         name, value, passes = fact
+        if name == b"transfer-encoding" and (name in facts or value.lower() != b"chunked"):
+            raise _malformed("The body is coded on its way in a manner that is not known.")  # RFC 9112 section 6.1
         facts[name] = value
         if passes:
             passing.append(passes)

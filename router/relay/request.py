@@ -95,7 +95,7 @@ class Head:
         self.headers = facts.passing
         self.client_request_id = facts.client_request_id
         self.client_retry = facts.client_retry
-        self.expects = facts.expects_continue
+        self.expects = facts.expects_continue and self.version == "1.1"  # RFC 9110 section 10.1.1
         self.content_length = facts.content_length
         self.chunked = facts.chunked
         _, self.query = http.split_target(target)

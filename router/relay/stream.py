@@ -343,10 +343,11 @@ class StreamAnswer:
 
     def usage(self) -> Usage | None:
         """What the upstream reported so far."""
-        translation = self._attempt.translation
-        if translation is not None and self._translator is not None and self._translator.usage is not None:
-            return translation.reading.account(self._translator.usage)
-        return self._reading.account(self._usage) if self._usage is not None else None
+        translation, translator = self._attempt.translation, self._translator
+        reading, reported = self._reading, self._usage
+        if translation is not None and translator is not None:  # whose own events hold zeros where nothing is known
+            reading, reported = translation.reading, translator.usage
+        return reading.account(reported) if reported is not None else None
 
     def _upstream_ended(self) -> None:
         """The upstream's body ended, cleanly as far as HTTP knows, without its terminal marker (PROTOCOL 5.5)."""
@@ -367,7 +368,7 @@ class StreamAnswer:
         if self._said_error is None and self._may_end_here():
             self._end()
         elif not self.ended_without_saying():
-            self._exchange.failed(Failure(verdict=self._said_error or VERDICTS[Cause.TRUNCATED], status=200))
+            self._exchange.failed(Failure(verdict=VERDICTS[Cause.TRUNCATED], status=200))
 
     def _may_end_here(self) -> bool:
         """The dialect's last event looks like any other, and what came last may have been it."""
@@ -376,13 +377,19 @@ class StreamAnswer:
         return self._reading.open_ended or bool(self._finished) or self._unread_at == self.contents
 
     def ended_without_saying(self) -> bool:
-        """Every choice had its finish reason: the client has the whole answer, whatever became of the connection."""
+        """Every choice had its finish reason: the client has the whole answer, whatever became of the connection.
+
+        What the upstream said of its failure is no less true for that either.
+        """
         if self._relaying and self._translation_ended():
             return True
-        if not self._relaying or self._opaque or len(self._finished) < self._choices or self._said_error is not None:
+        if self._said_error is not None:
+            self._exchange.failed(Failure(verdict=self._said_error, status=200))
+            return True
+        if not self._relaying or self._opaque or len(self._finished) < self._choices:
             return False
-        if self._reading.done:
-            self._reply.write(self._reading.done)
+        if closing := self._reading.done or self._reading.closing:
+            self._reply.write(closing)
         self._end()
         return True
 

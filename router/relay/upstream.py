@@ -73,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_reusable",
         "_sending",
+        "address",
         "body",
         "complete",
         "frame_reader",
@@ -90,6 +91,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self.owner: Owner | None = None
+        self.address = ("", 0)
+        """Where it leads, or where the proxy is."""
         self.body: list[bytes] = []
         """Pieces that the reader has not taken yet; it clears what it takes."""
         self.on_body = self.body.append  # llhttp gives each piece straight to the list: no frame of ours per chunk
@@ -336,13 +339,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self) -> bool:
         """Take the final head apart, if it is one; informational heads before it are not for us (RFC 9110 15.2)."""
-        head = self._head
+        head = self._head.lstrip(b"\r\n")  # as llhttp skips blank lines before a head
         self._head = b""
-        start, end = 0, head.find(b"\r\n\r\n")
+        end = head.find(b"\r\n\r\n")
         for _ in range(self._informational):
-            start, end = end + 4, head.find(b"\r\n\r\n", end + 4)
+            head = head[end + 4 :].lstrip(b"\r\n")
+            end = head.find(b"\r\n\r\n")
         try:
-            self.said = http.scan_answer(head[start:end].split(b"\r\n")[1:])
+            self.said = http.scan_answer(head[:end].split(b"\r\n")[1:])
         except RequestError:
             return False
         if self.complete and self._reusable and self.status == 200 and not self._informational and self._cut < 0:
