@@ -30,6 +30,9 @@ EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 """Ignored before a request (RFC 9112 section 2.2), but they begin it: its time to come whole runs. A lone CR or LF is
 no line end to us."""
 
+LINE_BREAK = re.compile(rb"[\r\n\0]")
+"""What no header line holds. A line with one in it is no header that may be left out: it is refused."""
+
 REQUEST_LINE_MAX = 8192
 """Bytes of a request line that has not come whole, and of empty lines before it."""
 
@@ -161,7 +164,8 @@ class Downstream(asyncio.Protocol):
         head = Head(self._relay.snapshot)
         lines = data[line.end() : end].split(b"\r\n") if end > line.end() else []
         staying = [each for each in lines if not each[:8].lower().startswith(b"upgrade:")]
-        if len(staying) < len(lines):  # RFC 9110 section 7.8: an upgrade may be ignored; llhttp would skip the body
+        if len(staying) < len(lines) and not any(map(LINE_BREAK.search, lines)):
+            # RFC 9110 section 7.8: an upgrade may be ignored; llhttp would skip the body
             data = b"\r\n".join((data[: line.end() - 2], *staying, b"", data[end + 4 :]))
             lines, end = staying, line.end() + sum(map(len, staying)) + 2 * len(staying) - 2
         head.read(line, endpoint, lines)

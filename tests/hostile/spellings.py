@@ -40,6 +40,7 @@ ROWS = (
     b"Expect: 100-continue", b"Expect: 200-ok", b"Expect: 100-continue, 100-continue", b"expect: 100-CONTINUE",
     b"Expect:", b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAA",
+    b"Upgrade: x\nContent-Length: 5", b"Upgrade: x\0", b"Upgrade: x\rHost: evil",
     b"Upgrade: x", b"upgrade:\r\nconnection: upgrade", b"Upgrade : h2c\r\nConnection: upgrade", b"Connection: close",
     b"Connection: keep-alive", b"Connection: CLOSE", b"Connection: keep-alive, close", b"Connection: close, keep-alive",
     b"Connection: x-mark", b"Connection: content-length, host, authorization, x-mark", b"Connection: \0",
