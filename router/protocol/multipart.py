@@ -65,15 +65,15 @@ _BOUNDARY = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z(),/:=? -]*+(?<! )")
 """The characters of RFC 2046, and those of a token, which occur."""
 
 _AFTER_BOUNDARY = re.compile(
-    rb"(?P<next>[ \t]{0,%d}+\r\n)|(?P<close>--[ \t]{0,%d}+(?=[\r\n]))|(?P<open>(?:-|(?:--)?[ \t]{0,%d}+\r?)\Z)"
-    rb"|(?P<doubtful>--|[ \t]{0,%d}+[\r\n]|[ \t]{%d})" % (*[_PADDING_BYTES_MAX] * 4, _PADDING_BYTES_MAX + 1)
+    rb"(?P<next>[ \t]{0,%d}+\r\n)|(?P<close>--[ \t]{0,%d}+(?=[\r\n]))|(?P<open>(?:-|(?:--)?[ \t\v\f]{0,%d}+\r?)\Z)"
+    rb"|(?P<doubtful>--|[ \t\v\f]{0,%d}+[\r\n]|[ \t\v\f]{%d})" % (*[_PADDING_BYTES_MAX] * 4, _PADDING_BYTES_MAX + 1)
 )
 """What follows a boundary at the beginning of a line: the end of a delimiter, of the final one, the end of the data, or
-what only some readers take for a delimiter. Nothing of these: the line is content."""
+what only some readers take for a delimiter (Werkzeug takes any white space). None of these: the line is content."""
 
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*+)")
 _PLAIN_CODINGS = frozenset((b"7bit", b"8bit", b"binary"))
-_CR = 13
+_LINE_ENDS = b"\r\n"
 
 
 class Form(msgspec.Struct, frozen=True, gc=False):
@@ -142,12 +142,11 @@ class FormScanner:
 
     __slots__ = (
         "_begins_at", "_field", "_fields", "_file_bytes", "_files", "_held", "_held_at", "_is_file", "_lookalikes",
-        "_model_at", "_needle", "_parts", "_searched", "_section", "_seen", "_session_at", "_start", "_text_bytes",
+        "_mark", "_model_at", "_parts", "_searched", "_section", "_seen", "_session_at", "_start", "_text_bytes",
     )  # fmt: skip
 
     def __init__(self, boundary: bytes) -> None:
-        # A needle whose first byte occurs in it only once: no body can make the search for it slow.
-        self._needle = b"\n--" + boundary
+        self._mark = b"--" + boundary
         self._section = _Section.PREAMBLE
         # The body counts as if the end of a line stood before it, so that all delimiters are alike.
         self._held = b"\r\n"
@@ -209,8 +208,10 @@ class FormScanner:
     def _read_lines(self, data: bytes, at: int) -> tuple[int, bool]:
         """Look for the end of this section; return up to where the data is done with, and whether to go on."""
         search = max(at, self._searched - self._held_at)
-        while (found := data.find(self._needle, search)) >= 0:
-            tail = _AFTER_BOUNDARY.match(data, found + len(self._needle))
+        while (found := data.find(self._mark, search)) >= 0:
+            tail = None
+            if self._section is _Section.PREAMBLE or data[found - 1] in _LINE_ENDS:
+                tail = _AFTER_BOUNDARY.match(data, found + len(self._mark))
             if tail is not None and tail["open"] is not None:
                 break
             if tail is not None:
@@ -220,15 +221,15 @@ class FormScanner:
             self._lookalikes += 1
             if self._lookalikes > _LOOKALIKES_MAX:
                 _fault("its boundary occurs in its contents")
-        # What may be the beginning of a delimiter stays, with the byte before it.
-        keep = max(at, found - 1 if found >= 0 else len(data) - len(self._needle))
-        self._searched = self._held_at + keep
-        self._check_length(self._searched)
+        # What may be the beginning of a delimiter stays, with the line end before it.
+        keep = max(at, found - 2 if found >= 0 else len(data) - len(self._mark) - 1)
+        self._searched = self._held_at + max(keep, search)
+        self._check_length(self._held_at + keep)
         return (at if self._field else keep), False
 
     def _end_section(self, data: bytes, found: int, tail: re.Match[bytes]) -> None:
-        end = self._held_at + found - 1
-        if tail["doubtful"] or end < self._start or data[found - 1] != _CR:
+        end = self._held_at + found - 2
+        if tail["doubtful"] or end < self._start or data[found - 2 : found] != b"\r\n":
             _fault("a line in it is nearly a delimiter")
         self._check_length(end)
         if self._section is _Section.CONTENT:
@@ -259,7 +260,7 @@ class FormScanner:
             _fault(f"the headers of a part are longer than {HEADER_BYTES_MAX} bytes")
         if end < 0:
             return at, False
-        if data.find(self._needle, start - 1, end) >= 0:
+        if data.find(b"\n" + self._mark, start - 1, end) >= 0:
             _fault("the headers of a part do not end")
         self._begin_part(data[start:end])
         self._section = _Section.CONTENT

@@ -113,7 +113,7 @@ FORMS = {
         + END,
         b"whisper-1",
     ),
-    "delimiter inside a line": (part(b'name="f"', b"x--" + B + b"\r\n\n\r--" + B + b"--") + MODEL + END, b"whisper-1"),
+    "delimiter inside a line": (part(b'name="f"', b"x--" + B + b"\r\n\n --" + B + b"--") + MODEL + END, b"whisper-1"),
 }
 
 
@@ -203,6 +203,12 @@ BROKEN = {
     "line feed behind a delimiter": part(b"name=f; filename=f", b"x\r\n--" + B + b"\n") + MODEL + END,
     "carriage return behind a delimiter": part(b"name=f; filename=f", b"x\r\n--" + B + b"\rx") + MODEL + END,
     "text behind a final delimiter": part(b"name=f; filename=f", b"x\r\n--" + B + b"--x") + MODEL + END,
+    "carriage return before a delimiter": part(b"name=f; filename=f", b"x\r" + MODEL[:-2]) + END,
+    "carriage return before a final delimiter": part(b"name=f; filename=f", b"x\r--" + B + b"--") + MODEL + END,
+    "form feed behind a delimiter": part(b"name=f; filename=f", b"x\r\n--" + B + b"\x0c\r\n") + MODEL + END,
+    "vertical tab behind a delimiter": part(b"name=f; filename=f", b"x\r\n--" + B + b" \x0b\n") + MODEL + END,
+    "delimiter inside a line of the preamble": b"x" + MODEL + MODEL + END,
+    "final delimiter inside a line of the preamble": b"x--" + B + b"--\r\n" + MODEL + END,
     "endless padding": MODEL.replace(B, B + b" " * 129) + END,
     "delimiter for a value": part(b"name=f; filename=f", MODEL[:-2]) + END,
     "final delimiter for a value": part(b"name=f; filename=f", b"--" + B + b"--"),
@@ -418,7 +424,7 @@ _FRAGMENTS = st.sampled_from(
         MODEL,
     ]
 ) | st.binary(max_size=5)
-_NEARLY = re.compile(rb"(?:\A|\n)--" + re.escape(B) + rb"(?:--|[ \t]*[\r\n])")
+_NEARLY = re.compile(rb"(?:\A|[\r\n])--" + re.escape(B) + rb"(?:--|[ \t\v\f]*[\r\n])")
 _CONTENTS = (
     st.lists(_FRAGMENTS, max_size=12)
     .map(b"".join)
