@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.protocol.translate.common import compact, finish_reason, read_answer
+from router.protocol.translate.common import compact, finish_reason, number, read_answer
 from router.protocol.usage import of_anthropic
 
 
@@ -40,10 +40,20 @@ def _completion(message: dict[str, Any], created: int, *, thinking_blocks: bool)
             }
         ],
     }
-    usage = chat_usage(message.get("usage"))
+    usage = chat_usage(_plain(message.get("usage")))
     if usage is not None:
         answer["usage"] = usage
     return answer
+
+
+def _plain(value: Any) -> Any:
+    """Return what was decoded exactly with its numbers as numbers, for to count is to read them."""
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    exact = number(value)
+    return value if exact is None else exact
 
 
 def _message(content: list[Any], *, thinking_blocks: bool) -> dict[str, Any]:

@@ -175,6 +175,13 @@ def test_usage_adds_up_alike(fresh: int, read: int, written: int, output: int) -
     assert ours.total == theirs.total
 
 
+@pytest.mark.parametrize("count", ["12.0", "1.2e1", "120e-1"])
+def test_usage_counts_however_its_numbers_are_written(count: str) -> None:
+    """A count that is billed is told to the client too, if it is a whole number in any spelling."""
+    usage = translated(message(TEXT).replace(b'"input_tokens": 12', b'"input_tokens": ' + count.encode()))["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (12, 6)
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": "x"}, [], {"service_tier": "standard"}])
 def test_unknown_usage_is_not_invented(usage: Any) -> None:
     """Usage that holds no count gives none: zeros would look exact."""
