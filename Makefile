@@ -5,6 +5,7 @@ OPENAI1 := .venv-openai1
 ANTHROPIC0 := .venv-anthropic0
 NODE := tests/sdk/node
 SECOND := .venv-second
+LITELLM := .venv-litellm
 ARGS ?=
 
 # The newest of these that is new enough and really runs: a version manager may leave commands that only fail.
@@ -43,7 +44,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean pytest pytest-second clients openai1 anthropic0 node
+.PHONY: help demo test lint bench fuzz soak chaos lock clean pytest pytest-second clients openai1 anthropic0 node litellm
 .NOTPARALLEL:
 
 help:  ## this list
@@ -62,16 +63,26 @@ lint: $(VENV)/.dev  ## style and types
 bench: $(VENV)/.dev  ## CPU, latency and memory beside nginx in the same run
 	$(VENV)/bin/python -m tests.bench $(ARGS)
 
+soak: $(VENV)/.dev  ## mixed faults at 200 streams for ten minutes, curves in build/soak/ (ARGS="--minutes 60 --seed 2")
+	$(VENV)/bin/python -m tests.soak $(ARGS)
+
+chaos: $(VENV)/.dev openai1 node $(if $(findstring litellm,$(ARGS)),litellm)  ## promises kept while things break (ARGS="--beside litellm")
+	$(VENV)/bin/python -m tests.chaos $(ARGS)
+
+fuzz: $(VENV)/.dev  ## one part of the router, with inputs that grow (ARGS="multipart --seconds 600", then ARGS="multipart --keep")
+	$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
 lock:  ## the lock files anew from pyproject.toml (needs uv; delete one first to take the newest versions)
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -o requirements-dev.lock
 	echo 'setuptools>=77' | $(LOCK) - -o requirements-build.lock
 	echo 'openai==1.109.1' | $(LOCK) - -o tests/sdk/openai1.lock
 	echo 'anthropic==0.125.0' | $(LOCK) - -o tests/sdk/anthropic0.lock
+	echo 'litellm[proxy]' | $(LOCK) - -o tests/chaos/litellm.lock
 	npm install --prefix $(NODE) --package-lock-only --omit-lockfile-registry-resolved --loglevel=error
 
 clean:  ## remove what was built here
-	rm -rf $(VENV) $(OPENAI1) $(ANTHROPIC0) $(SECOND) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OPENAI1) $(ANTHROPIC0) $(SECOND) $(LITELLM) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-emit-index-url --no-emit-find-links
@@ -80,12 +91,12 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal 
 pytest: $(VENV)/.dev clients
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# Without what is slow and not about Python: the SDKs (tests/relay plays the same answers), the mutations, the worlds.
+# Without what is slow and not about Python: the SDKs (tests/relay plays the same answers), the mutations, the worlds, the soak, the chaos.
 pytest-second: $(VENV)/.dev
 	@python="$(SECOND_PYTHON)"; \
 	if [ -n "$$python" ]; then \
 	  $(MAKE) --no-print-directory SECOND_PYTHON="$$python" $(SECOND)/.dev && \
-	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk --ignore=tests/hostile --ignore=tests/simulation $(ARGS); \
+	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk --ignore=tests/hostile --ignore=tests/simulation --ignore=tests/fuzz --ignore=tests/soak --ignore=tests/chaos $(ARGS); \
 	else echo "Only one of Python 3.11 and 3.13 is here: tested on one"; fi
 
 # SDK generations that need other versions of what the newest need too live apart, and so does what runs on Node.
@@ -108,6 +119,14 @@ $(OPENAI1)/.done: tests/sdk/openai1.lock
 
 $(ANTHROPIC0)/.done: tests/sdk/anthropic0.lock
 	$(call environment,$(ANTHROPIC0),$(PYTHON),$<)
+	@touch $@
+
+# LiteLLM's proxy, for `make chaos ARGS="--beside litellm"` alone.
+litellm:
+	@$(MAKE) --no-print-directory $(LITELLM)/.done || echo "LiteLLM's proxy cannot be installed here"
+
+$(LITELLM)/.done: tests/chaos/litellm.lock
+	$(call environment,$(LITELLM),$(PYTHON),$<)
 	@touch $@
 
 $(NODE)/node_modules/.done: $(NODE)/package.json $(NODE)/package-lock.json

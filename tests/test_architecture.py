@@ -54,6 +54,9 @@ UNMIRRORED: dict[str, str] = {
 
 UNMIRRORING = {
     "tests/relay": "whole exchanges, see above",
+    "tests/chaos": "promises measured against the real daemon, and another gateway beside it",
+    "tests/soak": "everything at once against the real daemon, for as long as one likes",
+    "tests/fuzz": "inputs that grow, judged by what each reader of foreign bytes promises",
     "tests/hostile": "mutations of framing and slow clients, against the real daemon",
     "tests/protocol/test_streams.py": "every dialect reads the same recorded streams, cut anywhere",
     "tests/protocol/streams": "those streams",
