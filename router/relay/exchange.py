@@ -321,6 +321,7 @@ class Exchange(Sleeper):
             return
         attempt.lease.end(now, 0)
         self._close_attempt(attempt, verdict.cause, now)
+        self.answer = None
         tries = self._tries
         assert tries is not None
         if tries.failed(attempt.target, verdict):

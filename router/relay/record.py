@@ -38,7 +38,8 @@ def exchange_ended(  # noqa: PLR0917 (once per request; keywords cost)
     requested = ask.model[:REQUESTED_MAX] if ask is not None and ask.model != model else ""
     endpoint = exchange.endpoint
     attempts = exchange.attempts
-    upstream = attempts[-1].upstream if attempts and (complete or reply.content_at) else ""
+    told = complete or reply.content_at or usage is not None  # what used tokens is named, also if its client had left
+    upstream = attempts[-1].upstream if attempts and told else ""
     content_at = reply.content_at if upstream else 0.0
     streamed = ask is not None and ask.stream
     overhead = exchange.overhead_s

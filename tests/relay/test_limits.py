@@ -30,6 +30,7 @@ from tests.harness.upstream import (
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
+    from router.relay.exchange import Exchange
     from tests.harness.client import Answer
     from tests.harness.router import RunningRouter
     from tests.harness.upstream import ScriptedUpstream
@@ -198,6 +199,41 @@ async def test_a_client_that_leaves_is_charged_once(
     record = await running.record()
     assert 0 < record.charged_tokens < 1000 < record.reserved_tokens
     assert not record.exact
+
+
+async def test_usage_that_is_known_before_content_counts(router: StartRouter, first: ScriptedUpstream) -> None:
+    """An upstream may tell the prompt's tokens first: if the client leaves then, they are its, and the upstream's."""
+    first.always(play(sse_head(), chunks(chat.usage_event(7, 0)), stall()))
+    running = await router(first, keys=keys(tokens_per_minute=10_000))
+    client = await running.open(chat.request(stream=True), key=CLIENT_SECRET)
+    (exchange,) = await begun(running)
+    await until(lambda: exchange.answer is not None and exchange.answer.usage() is not None, "the usage")
+    client.reset()
+    record = await running.record()
+    assert (record.upstream, record.charged_tokens) == ("first", 7)
+    assert record.usage is not None
+
+
+async def test_usage_of_a_failed_attempt_counts_nowhere(
+    router: StartRouter, first: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an attempt reported that failed before content is nobody's, also if the client leaves before the next."""
+    monkeypatch.setattr("router.relay.exchange.backoff", lambda *_: 60.0)
+    first.always(play(sse_head(), chunks(chat.usage_event(7, 0)), cut()))
+    running = await router(first, keys=keys(tokens_per_minute=10_000))
+    client = await running.open(chat.request(stream=True), key=CLIENT_SECRET)
+    (exchange,) = await begun(running)
+    await until(lambda: exchange.attempts, "the attempt to fail")
+    client.reset()
+    record = await running.record()
+    assert (record.usage, record.charged_tokens, record.upstream) == (None, 0, "")
+
+
+async def begun(running: RunningRouter) -> list[Exchange]:
+    """The exchanges under way, once there is one."""
+    relay = running.daemon._relay
+    await until(lambda: relay.exchanges, "a request")
+    return list(relay.exchanges)
 
 
 async def test_failover_charges_once(router: StartRouter, first: ScriptedUpstream, second: ScriptedUpstream) -> None:
