@@ -266,6 +266,7 @@ class Downstream(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._relay.connections.discard(self)
+        del self._parser  # it refers to us: without the cycle all this is freed at once, and not by the collector
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -126,7 +126,7 @@ class Exchange(Sleeper):
             self._admit(self.started)
             self._try(self.started)
         except Problem as problem:
-            self._refuse(problem)
+            self._refuse(problem.with_traceback(None))  # that refers to us, and the request may keep the problem
         except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not the connection's state)
             self._bug(error)
 

@@ -172,7 +172,7 @@ class ConnectionPool:
             except Refused as error:  # by the proxy, which its other addresses will not change
                 raise ConnectError(Cause.CONNECT, str(error)) from error
             except OSError as error:
-                problem = error
+                problem = error.with_traceback(None)  # that refers to this frame, which keeps the problem
             else:
                 # Not sooner: uvloop closes the transport of a cancelled attempt without telling its protocol.
                 connection.address = (host, port)

@@ -99,7 +99,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.linger: asyncio.TimerHandle | None = None
         self.reused = False
         self.idle_since = 0.0
-        self._parser = httptools.HttpResponseParser(self)
         self._paused = False
         self._sending: Sending | None = None
         """What is left of a body that comes from disk."""
@@ -188,6 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Close now: the owner, if any, is not told."""
         self.owner = None
         self._sending = None
+        self.reader, self.frame_reader = _nobody_reads, no_frame  # the answer that reads refers to us
         if self.linger is not None:
             self.linger.cancel()
             self.linger = None
@@ -234,6 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        self._parser = httptools.HttpResponseParser(self)  # not sooner: uvloop asks for a protocol before it connects
 
     def data_received(self, data: bytes) -> None:
         if self._between_chunks:  # HOT: once per chunk
@@ -355,6 +356,7 @@ class UpstreamConnection(asyncio.Protocol):
         return end >= 0
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del self._parser  # it refers to us: without the cycle all this is freed at once, and not by the collector
         self._pool.forget(self)
         if self.owner is None:
             return
