@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from router import __version__, status
+from router import __version__, service_manager, status
 from router.config import dump
 from router.config.loader import Loaded, Rejected, load
 from router.config.watcher import Watcher
@@ -36,6 +36,7 @@ from router.relay.request import authenticate
 from router.relay.service import Relay, Snapshot
 from router.relay.tasks import Tasks
 from router.relay.wire import Wire, build_wires, retire_unused
+from router.service_manager import ServiceManager
 from router.telemetry.access_log import AccessLog
 from router.telemetry.metrics import Metrics
 from router.web import admin, data, dial
@@ -43,6 +44,7 @@ from router.web.reach import Says
 from router.web.realtime import Sockets
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -72,7 +74,14 @@ class Daemon:
     """The router, from a configuration file to its last flushed log line."""
 
     def __init__(
-        self, config_path: Path, *, environ: Mapping[str, str], log_fd: int = 1, connections_max: int = sys.maxsize
+        self,
+        config_path: Path,
+        *,
+        environ: Mapping[str, str],
+        log_fd: int = 1,
+        connections_max: int = sys.maxsize,
+        manager: ServiceManager | None = None,
+        sockets: Mapping[str, Sequence[socket.socket]] = {},
     ) -> None:
         self._path = config_path
         self._environ = environ
@@ -82,13 +91,18 @@ class Daemon:
         self._relay: Relay
         self._outbox: Outbox
         self._watcher: Watcher
-        self._server: asyncio.Server | None = None
+        self._manager = manager or ServiceManager({}, pid=0)
+        self._handed_over = sockets
+        """Listeners in place of settings, from `service_manager.sockets`."""
+        self._refused = False
+        """The last reload was, so that an older configuration runs."""
+        self._servers: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._consumers: list[Callable[[Event], None]] = []
         self._reloading = asyncio.Lock()
         self._started = time.monotonic()
         self._bound: dict[str, Listen] = {}
-        """What `FIXED` settings were when we started."""
+        """What `FIXED` settings were when we started, but for those that sockets stand in for."""
         self._hurry = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
         self._background = Tasks(self._background_failed)
@@ -129,8 +143,9 @@ class Daemon:
             OSError: an address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        self._loaded = load(self._path, environ=self._environ)
-        self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max)
+        self._loaded = self._load()
+        for_journal = service_manager.is_journal(self._environ, self._log_fd)
+        self._log = AccessLog(self._log_fd, self._loaded.config.log.queue_max, for_journal=for_journal)
         self._consumers[:0] = [self._metrics.emit, self._log.emit]
         self._watcher = Watcher(self._path, self._loaded.sources)
         bounds = self._loaded.config.requests
@@ -164,20 +179,37 @@ class Daemon:
             self._background.spawn(self._again(work, name), name)
         host, port = self.data_address
         self._notice("info", f"listening on {host}:{port}", f"admin on {self.admin_address[0]}:{self.admin_address[1]}")
+        if self._handed_over:
+            self._notice("info", "took over sockets", service_manager.described(self._handed_over))
+
+    def _load(self) -> Loaded:
+        """Read the file, and look whether it suits the sockets that stand in for its addresses.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        loaded = load(self._path, environ=self._environ)
+        if faults := service_manager.faults(loaded.config, self._handed_over):
+            raise Rejected(tuple(f"{self._path}: {fault}" for fault in faults), loaded.sources)
+        return loaded
 
     async def _listen(self) -> None:
-        config = self._loaded.config
-        self._bound = {name: getattr(config, name) for name in FIXED}
-        host, port = _split(config.listen)
-        relay = self._relay
-        self._server = await relay.loop.create_server(lambda: Downstream(relay), host, port, backlog=BACKLOG)
-        self.data_address = self._server.sockets[0].getsockname()[:2]
+        config, relay = self._loaded.config, self._relay
+        self._bound = {name: getattr(config, name) for name in FIXED if name not in self._handed_over}
         runner = web.AppRunner(admin.build(self, self._metrics), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        host, port = _split(config.admin)
-        await web.TCPSite(runner, host, port).start()
+        for where in self._places("listen"):
+            self._servers.append(await relay.loop.create_server(lambda: Downstream(relay), **where, backlog=BACKLOG))
+        for where in self._places("admin"):
+            await (web.SockSite if "sock" in where else web.TCPSite)(runner, **where).start()
+        self.data_address = self._servers[0].sockets[0].getsockname()[:2]
         self.admin_address = runner.addresses[0][:2]
+
+    def _places(self, setting: str) -> list[dict[str, Any]]:
+        """Where to listen, as servers take it: the sockets that were handed over, or else the address in the file."""
+        host, port = _split(getattr(self._loaded.config, setting))
+        return [{"sock": each} for each in self._handed_over.get(setting, ())] or [{"host": host, "port": port}]
 
     def _snapshot(self, loaded: Loaded, previous: Snapshot | None) -> Snapshot:
         """Make a configuration ready to serve, taking over the state of what stays."""
@@ -211,7 +243,7 @@ class Daemon:
         """Read the file again: apply it whole, or change nothing. One at a time; every trigger ends here."""
         async with self._reloading:
             try:
-                loaded = await asyncio.to_thread(load, self._path, environ=self._environ)
+                loaded = await asyncio.to_thread(self._load)
             except Rejected as rejected:
                 self._watcher.rejected(rejected.sources)
                 return self._reloaded("rejected", faults=rejected.faults)
@@ -231,12 +263,13 @@ class Daemon:
         self._loaded = loaded
         retire_unused(before.wires.values(), snapshot.wires)
         self._configure_telemetry()
-        changed = tuple(name for name in FIXED if self._bound[name] != getattr(loaded.config, name))
+        changed = tuple(name for name, bound in self._bound.items() if bound != getattr(loaded.config, name))
         return self._reloaded("applied", needs_restart=changed)
 
     def _reloaded(
         self, result: str, *, faults: tuple[str, ...] = (), needs_restart: tuple[str, ...] = ()
     ) -> ConfigReloaded:
+        self._refused = result == "rejected"
         event = ConfigReloaded(time.time(), result, self._relay.snapshot.digest, faults, needs_restart)
         self._emit(event)
         return event
@@ -259,12 +292,27 @@ class Daemon:
                 self._background_failed(name, error)
 
     async def _keep_house(self) -> None:
-        due = time.monotonic() + HOUSEKEEPING_S
-        await asyncio.sleep(HOUSEKEEPING_S)
+        pause_s = min(HOUSEKEEPING_S, self._manager.look_s)
+        due = time.monotonic() + pause_s
+        await asyncio.sleep(pause_s)
         now = time.monotonic()
+        # First of all: a fault of ours further down is not a loop that is stuck.
+        self._manager.look(now, now + pause_s, self._line, stopping=self._stopped is not None)
         self._metrics.observe_lag(max(0.0, now - due))
         for wire in self._relay.snapshot.wires.values():
             wire.sweep(now)
+
+    def _line(self) -> str:
+        """How we do, in the one line that `systemctl status` has for it."""
+        now = time.monotonic()
+        upstreams = self._relay.snapshot.catalogue.upstreams.values()
+        healthy = sum(each.backend_state(now) == "healthy" for each in upstreams)
+        in_flight = len(self._relay.exchanges) + len(self._sockets)
+        return (
+            ("Draining: " if self._relay.draining else "")
+            + f"{healthy}/{len(upstreams)} upstreams healthy, {in_flight} in flight"
+            + ("; the configuration file was refused, an older one runs" if self._refused else "")
+        )
 
     def _background_failed(self, name: str, error: BaseException) -> None:
         self._notice("error", f"background task failed: {name}", "".join(traceback.format_exception(error)))
@@ -295,8 +343,8 @@ class Daemon:
         self.drain()
         await self._wait(settings.notice, lambda: False)
         relay.closed = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(relay.connections):
             connection.close_if_idle()
         await self._wait(settings.drain, lambda: not relay.exchanges and not self._sockets.open)
@@ -317,8 +365,8 @@ class Daemon:
 
     async def _close(self) -> None:
         """Close what is open, end what runs, write what is queued."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._outbox.flush()
         for connection in tuple(self._relay.connections):
             connection.transport.abort()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from router import __version__, process
+from router import __version__, process, service_manager
 from router.config import dump
 from router.config.loader import load
 from router.errors import ConfigError
@@ -69,6 +69,12 @@ def _parser(demo_wanted: bool) -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="check a configuration file and say every fault")
     _add_config(check)
+    check.add_argument("-q", "--quiet", action="store_true", help="say nothing if it is good")
+    check.add_argument(
+        "--no-credentials",
+        action="store_true",
+        help="take those of systemd for given: ExecReload= cannot see them",
+    )
     check.set_defaults(command=_check)
     config = commands.add_parser("config", help="show the configuration")
     show = config.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
@@ -117,7 +123,15 @@ async def _serve(path: Path) -> int:
     """Start, then wait for signals: SIGHUP reloads, SIGTERM or SIGINT drains, a second one hurries."""
     from router.app import Daemon  # noqa: PLC0415 (`check` and `version` answer without loading the daemon)
 
-    daemon = Daemon(path, environ=os.environ, connections_max=process.connections_max())
+    manager = service_manager.ServiceManager(os.environ, pid=os.getpid())
+    try:
+        sockets = service_manager.sockets(os.environ, pid=os.getpid())
+    except service_manager.HandoverError as error:
+        print(f"cannot take over sockets: {error}", file=sys.stderr)
+        return EX_CONFIG
+    daemon = Daemon(
+        path, environ=os.environ, connections_max=process.connections_max(), manager=manager, sockets=sockets
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)  # by default it would kill us
     try:
         await daemon.start()
@@ -130,14 +144,14 @@ async def _serve(path: Path) -> int:
     process.settle()
     process.watch(asyncio.get_running_loop())
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    signals = _Signals(daemon, ended)
+    signals = _Signals(daemon, manager, ended)
     for number, handler in (
         (signal.SIGTERM, signals.stop),
         (signal.SIGINT, signals.stop),
         (signal.SIGHUP, signals.reload),
     ):
         asyncio.get_running_loop().add_signal_handler(number, handler)
-    process.notify("READY=1")
+    manager.ready()
     await ended
     return 0
 
@@ -145,8 +159,9 @@ async def _serve(path: Path) -> int:
 class _Signals:
     """What signals do. Each runs on the loop, so the work is given to tasks that are kept here."""
 
-    def __init__(self, daemon: Daemon, ended: asyncio.Future[None]) -> None:
+    def __init__(self, daemon: Daemon, manager: service_manager.ServiceManager, ended: asyncio.Future[None]) -> None:
         self._daemon = daemon
+        self._manager = manager
         self._ended = ended
         self._tasks = Tasks(lambda name, error: print(f"{name} failed: {error!r}", file=sys.stderr))
         self._stopping = False
@@ -155,12 +170,12 @@ class _Signals:
         self._tasks.spawn(self._reload(), "reload")
 
     async def _reload(self) -> None:
-        process.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._manager.reloading()
         await self._daemon.reload()
-        process.notify("READY=1")
+        self._manager.ready()
 
     def stop(self) -> None:
-        process.notify("STOPPING=1")
+        self._manager.stopping()
         hurry, self._stopping = self._stopping, True
         self._tasks.spawn(self._stop(hurry=hurry), "stop")
 
@@ -173,8 +188,9 @@ class _Signals:
 
 
 def _check(options: argparse.Namespace) -> int:
-    loaded = load(options.config, environ=os.environ)
-    config = loaded.config
+    config = load(options.config, environ=os.environ, credentials=not options.no_credentials).config
+    if options.quiet:
+        return 0
     counts = f"{len(config.models)} models, {len(config.upstreams)} upstreams, {len(config.keys)} keys"
     print(f"{options.config}: good ({counts})")
     return 0

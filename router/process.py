@@ -1,6 +1,6 @@
 """What the daemon asks of its process: memory that suits big bodies, a quiet collector, enough file descriptors.
 
-And what it tells about it: to systemd how it does, and to the operator what keeps the event loop from turning.
+And what it tells about it to the operator: what keeps the event loop from turning.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import os
 import resource
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -73,16 +71,3 @@ def watch(loop: asyncio.AbstractEventLoop, blocked_s: float = BLOCKED_S) -> None
     with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may be closed, or no file
         faulthandler.dump_traceback_later(blocked_s)
     loop.call_later(min(LOOK_S, blocked_s / 4), watch, loop, blocked_s)
-
-
-def notify(*lines: str) -> None:
-    """Tell systemd how we do, if it wants to know: units of `Type=notify` and `notify-reload` wait for it.
-
-    One datagram, as sd_notify(3) describes it. A listener that is gone or full changes nothing for us.
-    """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.setblocking(False)
-        listener.sendto("\n".join(lines).encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[1]
 SHARED = {"config", "errors", "events"}
 ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "demo", "process", "simulation"},
+    "cli": {"app", "demo", "process", "service_manager", "simulation"},
     "demo": {"app"},
-    "app": {"relay", "web", "telemetry", "status"},
+    "app": {"relay", "service_manager", "web", "telemetry", "status"},
     "status": {"relay", "telemetry"},
     "process": set(),
+    "service_manager": set(),
     "relay": {"policy", "protocol"},
     "web": {"policy", "protocol"},
     "telemetry": set(),
@@ -64,6 +65,7 @@ UNMIRRORING = {
     "tests/harness": "the tools of tests/relay, tested like code",
     "tests/sdk": "the daemon as SDKs meet it",
     "tests/bench": "the benchmark",
+    "tests/deploy": "what deploy/ holds, run by the tools it is for",
     "tests/config/test_examples.py": "the examples beside the commented configuration, as a newcomer meets them",
     "tests/test_readme.py": "what the README says of the code",
     "tests/test_catalogue.py": "the catalogue of faults, and the tests that show each survived",

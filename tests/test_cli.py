@@ -109,6 +109,31 @@ async def test_a_good_file_is_good(path: Path) -> None:
     assert shipped[1].startswith("config/router.yaml: good (")
 
 
+async def test_a_quiet_check_says_only_what_is_wrong(path: Path) -> None:
+    """With `--quiet` a good file is no line at all, and a faulty one is told as without."""
+    write(path, config("http://127.0.0.1:1/v1"))
+    assert await command("check", "--quiet", "-c", path) == (0, "", "")
+    write(path, FAULTY)
+    assert await command("check", "-q", "-c", path) == await command("check", "-c", path)
+
+
+async def test_a_check_may_leave_credentials_out(path: Path) -> None:
+    """With `--no-credentials` those of systemd need not be there; every other secret must, and so must their names."""
+    settings = config("http://127.0.0.1:1/v1", upstream={"api_key": {"credential": "openai"}})
+    write(
+        path,
+        settings | {"keys": {"a": {"secret": {"credential": "team-a"}}, "b": {"secret": {"credential": "team-b"}}}},
+    )
+    status, _, errors = await command("check", "-c", path)
+    assert (status, errors.count("CREDENTIALS_DIRECTORY is not set")) == (78, 3)
+    assert (await command("check", "--no-credentials", "-c", path))[0] == 0
+    write(
+        path, settings | {"keys": {"a": {"secret": {"credential": "../a"}}, "b": {"secret": {"env": "NOBODY_SET_IT"}}}}
+    )
+    status, _, errors = await command("check", "--no-credentials", "-c", path)
+    assert (status, errors.count("NOBODY_SET_IT is not set"), errors.count("must be the plain name")) == (78, 1, 1)
+
+
 async def test_every_fault_is_told_with_its_place(path: Path) -> None:
     """`check` names all faults of a file in their order, each with file, line, column and hint, and exits 78."""
     write(path, FAULTY)

@@ -45,12 +45,13 @@ class Rejected(ConfigError):
         self.sources = sources
 
 
-def load(path: Path, *, environ: Mapping[str, str]) -> Loaded:
+def load(path: Path, *, environ: Mapping[str, str], credentials: bool = True) -> Loaded:
     """Read and check a configuration file.
 
     Args:
         path: The file; symbolic links are followed. Files it names are looked for in the folder it is given in.
         environ: The environment variables that secrets may refer to.
+        credentials: Look up those of systemd as well. Without them the result is good for nothing but to know it good.
 
     Raises:
         ConfigError: With every fault, in the order of the file; it is `Rejected`.
@@ -60,7 +61,7 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Loaded:
         content = sources.read(here)
     except OSError as error:
         raise Rejected((f"{path}: cannot be read: {error.strerror}",), sources.fingerprint) from None
-    return _parse(content, str(path), directory=here.parent, environ=environ, sources=sources)
+    return _parse(content, str(path), directory=here.parent, environ=environ, sources=sources, credentials=credentials)
 
 
 def parse(text: bytes | str, name: str, *, directory: Path, environ: Mapping[str, str]) -> Loaded:
@@ -79,7 +80,15 @@ def parse(text: bytes | str, name: str, *, directory: Path, environ: Mapping[str
     return _parse(content, name, directory=directory.absolute(), environ=environ, sources=Sources())
 
 
-def _parse(content: bytes, name: str, *, directory: Path, environ: Mapping[str, str], sources: Sources) -> Loaded:
+def _parse(
+    content: bytes,
+    name: str,
+    *,
+    directory: Path,
+    environ: Mapping[str, str],
+    sources: Sources,
+    credentials: bool = True,
+) -> Loaded:
     report = Report(name)
     root = _compose(content, report)
     if root is None:
@@ -87,7 +96,9 @@ def _parse(content: bytes, name: str, *, directory: Path, environ: Mapping[str, 
     config = convert.settings(root, Config, report)
     checks.check(config, report, directory=directory)
     upstream_checks.check(config, report, directory=directory, sources=sources)
-    resolved = secrets.resolve_all(config, report, directory=directory, environ=environ, sources=sources)
+    resolved = secrets.resolve_all(
+        config, report, directory=directory, environ=environ, sources=sources, credentials=credentials
+    )
     if report.count:
         raise Rejected(report.lines(), sources.fingerprint)
     return Loaded(

@@ -81,9 +81,19 @@ def _read(where: str, path: Path, sources: Sources) -> tuple[str, str]:
 
 
 def resolve_all(
-    config: Config, report: Report, *, directory: Path, environ: Mapping[str, str], sources: Sources
+    config: Config,
+    report: Report,
+    *,
+    directory: Path,
+    environ: Mapping[str, str],
+    sources: Sources,
+    credentials: bool = True,
 ) -> dict[Secret, str]:
-    """Check and look up every secret of the configuration; what is wrong goes to the report."""
+    """Check and look up every secret of the configuration; what is wrong goes to the report.
+
+    Without `credentials` those of systemd are not looked up: commands of a unit other than its `ExecStart=` do not see
+    them (in systemd 252 to 256 at least: its issue 35227).
+    """
     found: dict[Secret, str] = {}
     owners: dict[tuple[SettingPath, str], SettingPath] = {}
     for path, secret in references(config):
@@ -93,6 +103,8 @@ def resolve_all(
         flaw = _flaw(secret, of_client=of_client)
         if flaw:
             report.add(path, flaw)
+            continue
+        if secret.credential is not None and not credentials:
             continue
         if secret.sha256 is None and secret not in found:
             try:

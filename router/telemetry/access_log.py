@@ -22,7 +22,7 @@ import msgspec
 from router.events import ConfigReloaded, Event, ExchangeEnded, LimitDecided, Notice, Outcome, UpstreamRestored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 PAUSE_S = 0.05
 """Between two looks at the queue while lines come: the longest a line waits, and how many share one write."""
@@ -39,6 +39,9 @@ LEVELS = {
 }
 """What an operator should look at; every other outcome is `info`."""
 
+PRIORITIES = {b"info": b"<6>", b"warning": b"<4>", b"error": b"<3>"}
+"""What stands before a line for the journal, which takes it away (sd-daemon(3)): for `journalctl -p warning`."""
+
 ENCODER = msgspec.json.Encoder()
 
 COMMA = ord(",")
@@ -52,12 +55,18 @@ class AccessLog:
     """
 
     def __init__(
-        self, write: int | Callable[[bytes], object], queue_max: int, clock: Callable[[], float] = time.time
+        self,
+        write: int | Callable[[bytes], object],
+        queue_max: int,
+        clock: Callable[[], float] = time.time,
+        *,
+        for_journal: bool = False,
     ) -> None:
         self._write = _Descriptor(write).write if isinstance(write, int) else write
         self._queue: deque[tuple[float, Event]] = deque()
         self._queue_max = queue_max
         self._clock = clock
+        self._priorities = PRIORITIES if for_journal else {}
         self._overflowed = 0
         self._lost = 0
         self.write_errors = 0
@@ -131,7 +140,7 @@ class AccessLog:
 
     def _write_batch(self, batch: list[tuple[float, Event]]) -> None:
         try:
-            self._write(_lines(batch))
+            self._write(_lines(batch, self._priorities))
         except Exception:  # noqa: BLE001 - the thread must outlive whatever one batch met, and the count shows it
             self.write_errors += 1
             self._lost += len(batch)
@@ -162,7 +171,7 @@ class _Descriptor:
         self._torn = False
 
 
-def _lines(batch: list[tuple[float, Event]]) -> bytes:
+def _lines(batch: list[tuple[float, Event]], priorities: Mapping[bytes, bytes]) -> bytes:
     """Return the lines of some events. HOT: 1.4 us for a request, of which its record takes 0.9 us and its time 0.4 us.
 
     A copy of each record into a struct made for the log was five times as slow.
@@ -175,7 +184,8 @@ def _lines(batch: list[tuple[float, Event]]) -> bytes:
         else:
             at, level, content = _occurrence(event, now)
         second, millisecond = divmod(int(at * 1000.0), 1000)
-        lines += b'{"ts":"%b.%03dZ","level":"%b"' % (_rfc3339(second), millisecond, level)
+        before = priorities.get(level, b"")
+        lines += b'%b{"ts":"%b.%03dZ","level":"%b"' % (before, _rfc3339(second), millisecond, level)
         begin = len(lines)
         try:
             ENCODER.encode_into(content, lines, begin)

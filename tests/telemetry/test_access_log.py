@@ -241,6 +241,19 @@ def test_the_level_says_who_should_look(outcome: Outcome, level: str) -> None:
     assert [it["level"] for it in lines_of(ended(outcome=outcome))] == [level]
 
 
+def test_the_journal_learns_each_priority() -> None:
+    """Before a line for systemd's journal stands its priority as sd-daemon(3) writes it; the line is as ever."""
+    written: list[bytes] = []
+    log = AccessLog(written.append, queue_max=10, for_journal=True)
+    for level in ("info", "warning", "error"):
+        log.emit(Notice(0.0, level, "something"))
+    log.start()
+    log.close(5.0)
+    lines = b"".join(written).splitlines()
+    assert [line[:3] for line in lines] == [b"<6>", b"<4>", b"<3>"]
+    assert [json.loads(line[3:])["level"] for line in lines] == ["info", "warning", "error"]
+
+
 def test_other_events_are_lines_too() -> None:
     """What happened to upstreams and the configuration stands between the requests, with its own level and time."""
     events = (
