@@ -115,6 +115,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    process.heed_sigterm()
     process.tune()
     return uvloop.run(_serve(options.config))
 

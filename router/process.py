@@ -9,7 +9,9 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import os
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,15 @@ def tune() -> None:
         with contextlib.suppress(ValueError, OSError):  # macOS refuses its own hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(*GC_THRESHOLD)
+
+
+def heed_sigterm() -> None:
+    """Let SIGTERM end us from here on, until somebody sees to it in order.
+
+    Process 1 of a container has no default action for it, and would be deaf while it starts (pid_namespaces(7)).
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def connections_max() -> int:
