@@ -93,6 +93,7 @@ async def test_the_page_at_rest(router: RunningRouter) -> None:
         "requests_in_flight": 0,
         "client_connections": 0,
         "request_body_bytes": 0,
+        "spooled_body_bytes": 0,
         "upstream_connections": 0,
         "idle_upstream_connections": 0,
         "timers": 0,

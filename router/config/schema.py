@@ -426,6 +426,8 @@ class Requests(Settings, frozen=True):
     """The largest `multipart/form-data` body; more is answered 413."""
     spool_from: Size = Size(1024 * 1024)
     """Larger `multipart/form-data` bodies are kept on disk."""
+    spooled_total_max: Size = Size(8 * 1024 * 1024 * 1024)
+    """All bodies on disk together; above it new ones are answered 503."""
     spool_dir: str | None = None
     """Where: a folder, relative to the configuration file. Default: the system's for temporary files."""
 

@@ -140,7 +140,8 @@ class Received:
     _scanner: FormScanner | None = None
     _refused_bytes: int = 0
     _held: int = 0
-    """Bytes in memory, which count against the budget of all requests together."""
+    _on_disk: int = 0
+    """Bytes in memory, and bytes on disk. Each count against a budget of all requests together."""
     to_come: int = -1
     """Bytes of the message, head included, that the parser has not been given; negative: chunks, nobody knows."""
 
@@ -179,11 +180,13 @@ class Received:
                 Kind.REQUEST_TOO_LARGE, f"The request body is larger than {limit} bytes.", close=True
             )
             return
-        if self.spool is not None:
-            return
+        full = False
         if self.head.spools and size > bounds.spool_from:
+            full = size + self._relay.spooled_bytes - self._on_disk > bounds.spooled_total_max
             size = bounds.spool_from
-        if size + self._relay.body_bytes - self._held > bounds.bodies_total_max:
+        if self.spool is None:
+            full = full or size + self._relay.body_bytes - self._held > bounds.bodies_total_max
+        if full:
             self.problem = Refused(
                 Kind.OVERLOADED, "The router holds as many request bodies as it may.", retry_after_s=1.0, close=True
             )
@@ -225,7 +228,7 @@ class Received:
             if self._scanner is not None:
                 self._scanner.feed(piece)
             if self.spool is not None:
-                self.spool.add(piece)
+                self._to_spool(self.spool, piece)
             elif self.size > self.snapshot.config.requests.spool_from:
                 self._to_disk()
         except RequestError as problem:
@@ -236,10 +239,15 @@ class Received:
             )
 
     def _to_disk(self) -> None:
-        self.spool = Spool(self.snapshot.config.requests.spool_dir)
+        spool = self.spool = Spool(self.snapshot.config.requests.spool_dir)
         for piece in self._pieces:
-            self.spool.add(piece)
+            self._to_spool(spool, piece)
         self._release()
+
+    def _to_spool(self, spool: Spool, piece: bytes) -> None:
+        spool.add(piece)
+        self._on_disk += len(piece)
+        self._relay.spooled_bytes += len(piece)
 
     def ask(self) -> Ask:
         """Return what the body says, now that it is whole.
@@ -302,6 +310,8 @@ class Received:
         if self.spool is not None:
             self.spool.close()
             self.spool = None
+            self._relay.spooled_bytes -= self._on_disk
+            self._on_disk = 0
 
     def _release(self) -> None:
         self._pieces = []

@@ -62,7 +62,9 @@ class Relay:
     connections: set[Downstream] = field(default_factory=set)
     """The relay's own."""
     body_bytes: int = 0
-    """Request bodies held, of all exchanges together."""
+    """Request bodies held in memory, of all exchanges together."""
+    spooled_bytes: int = 0
+    """The same on disk."""
     draining: bool = False
     """Answers say `Connection: close`, new requests are refused once `closed`."""
     closed: bool = False

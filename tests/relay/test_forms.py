@@ -106,6 +106,30 @@ async def test_a_large_form_does_not_stay_in_memory(router: StartRouter, first: 
     await until(lambda: _open_files() == before, "the file to be gone")
 
 
+@pytest.mark.parametrize("framing", [None, "Transfer-Encoding: chunked"], ids=["announced", "found_out"])
+async def test_all_forms_on_disk_have_a_bound(
+    router: StartRouter, first: ScriptedUpstream, framing: str | None
+) -> None:
+    """What would be too much together is refused with 503 as soon as that is known; behind it there is room again."""
+    first.always(json_answer(ANSWER))
+    running = await router(first, requests={"spool_from": "64KiB", "spooled_total_max": "3MiB"})
+    sent = request(form(file(b"\x00" * 2_000_000), field("model", b"m")))
+    async with await running.connect() as slow, await running.connect() as other:
+        await slow.send(sent[:1_900_000])
+        await until(lambda: running.held().get("spooled_bytes", 0) > 1_000_000, "the body to be on disk")
+        if framing is None:
+            await other.send(sent)
+        else:
+            head, _, body = sent.partition(b"\r\n\r\n")
+            rows = [row for row in head.split(b"\r\n") if not row.startswith(b"Content-Length")]
+            await other.send(b"\r\n".join((*rows, framing.encode())) + b"\r\n\r\n%x\r\n" % len(body) + body)
+        refused = await other.answer()
+        assert (refused.status, refused.error["reason"]) == (503, "overloaded")
+        await slow.send(sent[1_900_000:])
+        assert (await slow.answer()).status == 200
+    assert (await ask(running, sent)).status == 200
+
+
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing(router: StartRouter, first: ScriptedUpstream) -> None:
     """The file comes before the model and the client vanishes: nothing is forwarded, and the space is given back."""
     running = await router(first, requests={"spool_from": "64KiB"})
