@@ -89,14 +89,15 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal 
 
 # The last line of `make test` is the closing line of this run.
 pytest: $(VENV)/.dev clients
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
-# Without what is slow and not about Python: the SDKs (tests/relay plays the same answers), the mutations, the worlds, the soak, the chaos.
+# Without what is slow and not about Python: SDKs (tests/relay plays the same answers), mutations, worlds, tools of deploy/.
 pytest-second: $(VENV)/.dev
 	@python="$(SECOND_PYTHON)"; \
 	if [ -n "$$python" ]; then \
 	  $(MAKE) --no-print-directory SECOND_PYTHON="$$python" $(SECOND)/.dev && \
-	  $(SECOND)/bin/python -m pytest -q -p no:cacheprovider --ignore=tests/sdk --ignore=tests/hostile --ignore=tests/simulation --ignore=tests/fuzz --ignore=tests/soak --ignore=tests/chaos $(ARGS); \
+	  $(SECOND)/bin/python -m pytest -q -n auto --dist worksteal -p no:cacheprovider \
+	    $(foreach folder,chaos deploy fuzz hostile sdk simulation soak,--ignore=tests/$(folder)) $(ARGS); \
 	else echo "Only one of Python 3.11 and 3.13 is here: tested on one"; fi
 
 # SDK generations that need other versions of what the newest need too live apart, and so does what runs on Node.

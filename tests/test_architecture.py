@@ -213,7 +213,7 @@ def test_no_file_says_what_it_must_not() -> None:
     assert "\n".join(said) == ""
 
 
-@pytest.mark.parametrize("lock", sorted((*ROOT.glob("*.lock"), *ROOT.glob("tests/sdk/*.lock"))), ids=name)
+@pytest.mark.parametrize("lock", sorted((*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock"))), ids=name)
 def test_locks_pin_everything_by_hash(lock: Path) -> None:
     """Every requirement in a lock has one exact version and its hashes, and no line says where to get it."""
     text = lock.read_text()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +20,7 @@ from router import __version__
 from router.config import schema
 from tests.harness import chat
 from tests.harness.client import Client, Ending, post
-from tests.harness.program import PATIENCE_S, ROOT, Running, command, program, running
+from tests.harness.program import PATIENCE_S, Running, command, program, running
 from tests.harness.router import UPSTREAM_SECRET, config
 from tests.harness.upstream import (
     ScriptedUpstream,
@@ -260,44 +256,6 @@ async def test_sighup_while_starting_does_no_harm(path: Path, upstream: Scripted
             assert (await client.answer()).status == 200
         router.signal(signal.SIGTERM)
         assert await router.end() == 0
-
-
-@pytest.fixture(scope="module")
-def process_one() -> tuple[str, ...]:
-    """What runs a command as process 1 of its own namespace."""
-    alone = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
-    if shutil.which(alone[0]) is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no process can have namespaces of its own here")
-    return alone
-
-
-async def test_process_one_heeds_sigterm_while_it_starts(path: Path, process_one: tuple[str, ...]) -> None:
-    """In a container nobody else would end it, and the container would hang until it is killed."""
-    os.mkfifo(path)
-    command = (*process_one, sys.executable, "-m", "router", "run", "-c", str(path))
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
-    try:
-
-        def is_reading() -> bool:
-            with contextlib.suppress(OSError):  # nobody reads yet
-                opened.append(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-            return bool(opened)
-
-        opened: list[int] = []
-        await until(is_reading, "the file is read", patience_s=PATIENCE_S)
-        os.kill(child_of(process.pid), signal.SIGTERM)
-        async with asyncio.timeout(PATIENCE_S):
-            assert await process.wait() == 128 + signal.SIGTERM
-        os.close(opened[0])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-def child_of(pid: int) -> int:
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
 
 
 async def test_sigterm_lets_streams_finish(path: Path, upstream: ScriptedUpstream) -> None:

@@ -222,13 +222,20 @@ def test_the_tree_of_the_code_is_whole() -> None:
     assert written == {path for path in modules if not path.endswith("__init__.py")}
 
 
-def test_links_lead_somewhere() -> None:
-    """Every link is a file of the checkout, or a heading of the README."""
-    headings = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.+)$", README)
-    }
-    for link in re.findall(r"\]\(([^)\s]+)\)", README):
-        if link.startswith("#"):
-            assert link[1:] in headings, link
-        elif "://" not in link:
-            assert (ROOT / link).exists(), link
+def headings(document: Path) -> set[str]:
+    """The names under which its sections are linked to."""
+    titles = re.findall(r"(?m)^#+ (.+)$", document.read_text())
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", ["README.md", "deploy/README.md", "deploy/RUNBOOK.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Every link is a file of the checkout, or a heading of one."""
+    document = ROOT / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" in link:
+            continue
+        path, _, heading = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link

@@ -6,6 +6,8 @@ Python and its venv module that is at hand, or `debootstrap`, which makes one of
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +27,8 @@ import pytest
 import yaml
 
 from router import __version__
-from tests.harness.program import ROOT
+from tests.harness.program import PATIENCE_S, ROOT
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +168,48 @@ def debian(folder: Path) -> str:
     name = f"localhost/llm-router-test-base:{os.getpid()}"
     buildah("commit", "-q", "--rm", working, name)
     return name
+
+
+# Process 1
+
+
+@pytest.fixture(scope="module")
+def process_one() -> tuple[str, ...]:
+    """What runs a command as process 1 of its own namespace."""
+    alone = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+    if shutil.which(alone[0]) is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process can have namespaces of its own here")
+    return alone
+
+
+async def test_process_one_heeds_sigterm_while_it_starts(tmp_path: Path, process_one: tuple[str, ...]) -> None:
+    """In a container nobody else would end it, and the container would hang until it is killed."""
+    path = tmp_path / "router.yaml"
+    os.mkfifo(path)
+    command = (*process_one, sys.executable, "-m", "router", "run", "-c", str(path))
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    try:
+
+        def is_reading() -> bool:
+            with contextlib.suppress(OSError):  # nobody reads yet
+                opened.append(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(opened)
+
+        opened: list[int] = []
+        await until(is_reading, "the file is read", patience_s=PATIENCE_S)
+        os.kill(child_of(process.pid), signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.wait() == 128 + signal.SIGTERM
+        os.close(opened[0])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def child_of(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
 
 
 @pytest.fixture(scope="module")
