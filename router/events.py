@@ -228,7 +228,7 @@ class LimitDecided(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag
     """A limit refused a request; what it lets in is counted from `ExchangeEnded`."""
 
     scope: str
-    """`key` or `backend`."""
+    """Whose it is: `key`. An upstream that is at its limit is passed over, which refuses nobody."""
     limit: str
     """`requests`, `tokens` or `concurrency`."""
 

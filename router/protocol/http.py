@@ -271,6 +271,11 @@ class Repeated:
         length = _LENGTH.search(head)
         return None if length is None else cls(head[: length.start(1)], head[length.end(1) :])
 
+    @property
+    def mark(self) -> int:
+        """The same for the same head, and for hardly any other."""
+        return hash((self._before, self._after))
+
     def body_of(self, data: bytes) -> bytes | None:
         """Return the body, if `data` is this head again and just one whole body; else None."""
         if not data.startswith(self._before):

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
+
+    from router.relay.downstream import Downstream
 
 SHARE = 16
 """Of all that may be ended, one in so many ends when there are too many: so that this is rare."""
@@ -25,8 +28,9 @@ _IPV6_SITE = 8
 class Connection(Protocol):
     """A client's connection, whoever answers on it."""
 
-    address: str
-    """Whose it is, as `address_of` says."""
+    @property
+    def address(self) -> str:
+        """Whose it is, as `address_of` says."""
 
     @property
     def waiting_since(self) -> float:
@@ -53,50 +57,74 @@ class WebConnection(Connection, Protocol):
 class Crowd:
     """All connections of clients."""
 
-    __slots__ = ("_connections", "_of_address", "most")
+    __slots__ = ("_addresses", "_of_address", "lent", "most", "relayed")
 
     def __init__(self, most: int) -> None:
         self.most = most
         """So many may there be."""
-        self._connections: set[Connection] = set()
+        self.relayed: set[Downstream] = set()
+        """The relay's own."""
+        self.lent: set[WebConnection] = set()
+        """Those that aiohttp answers on."""
+        self._addresses: dict[Connection, str] = {}
         self._of_address: Counter[str] = Counter()
+        """Only while addresses have a bound: to ask a transport for its peer makes a connection 400 bytes larger."""
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self.relayed) + len(self.lent)
 
     def __repr__(self) -> str:
-        return f"<Crowd: {len(self)} of {self.most}, from {len(self._of_address)} addresses>"
+        return f"<Crowd: {len(self)} of {self.most}>"
 
-    def enter(self, connection: Connection, per_address: int | None) -> None:
+    def enter(self, connection: Downstream, per_address: int | None) -> None:
         """One more is connected; if that is one too many, some that wait make room, at last this one.
 
         `per_address`: so many may one address have. None: it may have all, for it may be a load balancer's.
         """
-        self._connections.add(connection)
-        self._of_address[connection.address] += 1
-        if per_address is not None and self._of_address[connection.address] > per_address:
-            own = [each for each in self._waiting() if each.address == connection.address]
-            self._end(sorted(own, key=_age)[:1])
-        if len(self._connections) > self.most:
-            waiting = self._waiting()
+        self.relayed.add(connection)
+        if per_address is not None:
+            self._bound(connection, per_address)
+        elif self._addresses:
+            self._addresses.clear()
+            self._of_address.clear()
+        if len(self) > self.most:
+            waiting = [each for each in self._all() if each.waits]
             self._end(_crowding(waiting)[: len(waiting) // SHARE + 1])
 
-    def replace(self, connection: Connection, by: Connection) -> None:
-        """Somebody else answers on it from here on."""
-        if connection in self._connections:
-            self._connections.discard(connection)
-            self._connections.add(by)
+    def _bound(self, connection: Connection, per_address: int) -> None:
+        """If its address has too many, the one that waits longest there makes room."""
+        for each in (connection,) if self._addresses else self._all():
+            self._count(each, each.address)
+        address = self._addresses[connection]
+        if self._of_address[address] > per_address:
+            own = [each for each, its in self._addresses.items() if its == address and each.waits]
+            self._end(sorted(own, key=_age)[:1])
+
+    def _count(self, connection: Connection, address: str) -> None:
+        self._addresses[connection] = address
+        self._of_address[address] += 1
+
+    def lend(self, connection: Downstream, to: WebConnection) -> None:
+        """Aiohttp answers on it from here on."""
+        if connection in self.relayed:
+            counted = self._addresses.get(connection)
+            self.leave(connection)
+            self.lent.add(to)
+            if counted is not None:
+                self._count(to, counted)
 
     def leave(self, connection: Connection) -> None:
         """It is closed, or as good as closed; only the first call counts."""
-        if connection in self._connections:
-            self._connections.discard(connection)
-            self._of_address[connection.address] -= 1
-            if not self._of_address[connection.address]:
-                del self._of_address[connection.address]
+        self.relayed.discard(connection)
+        self.lent.discard(connection)
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
 
-    def _waiting(self) -> list[Connection]:
-        return [each for each in self._connections if each.waits]
+    def _all(self) -> Iterable[Connection]:
+        return chain(self.relayed, self.lent)
 
     def _end(self, connections: Iterable[Connection]) -> None:
         for connection in connections:

@@ -52,6 +52,7 @@ class Downstream(asyncio.Protocol):
         "_current",
         "_head",
         "_head_at",
+        "_last_mark",
         "_parser",
         "_progress_at",
         "_receiving",
@@ -60,7 +61,6 @@ class Downstream(asyncio.Protocol):
         "_stalled_bytes",
         "_timer",
         "_wakes_at",
-        "address",
         "transport",
     )
 
@@ -74,7 +74,8 @@ class Downstream(asyncio.Protocol):
         """The beginning of a head that has not come whole."""
         self._head_at = 0.0
         self._repeated: tuple[Repeated, Head] | None = None
-        """The last head, in case the client says it again."""
+        """The last head, if the client has said it twice: it may go on. Most that stream say it once (0.7 KB)."""
+        self._last_mark = 0
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
@@ -90,8 +91,6 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
-        self.address = address_of(transport.get_extra_info("peername"))
-        self._relay.connections.add(self)
         self._progress_at = time.monotonic()
         self._watch()
         self._relay.crowd.enter(self, self._relay.snapshot.config.requests.connections_per_address)
@@ -174,7 +173,9 @@ class Downstream(asyncio.Protocol):
         self._feed(request, data)
         if self._receiving is None and head.problem is None and head.keep_alive and not head.expects:
             repeated = Repeated.of(data[: end + 4])
-            self._repeated = (repeated, head) if repeated is not None else None
+            mark = repeated.mark if repeated is not None else 0
+            self._repeated = (repeated, head) if repeated is not None and mark == self._last_mark else None
+            self._last_mark = mark
 
     def _feed(self, request: Received, data: bytes) -> None:
         """Let llhttp judge the message and take its body apart; what lies behind it waits its turn."""
@@ -220,7 +221,7 @@ class Downstream(asyncio.Protocol):
         self._relay.outbox.flush()
         self._forget()
         protocol = self._relay.web(self.address, self._relay.crowd.leave)
-        self._relay.crowd.replace(self, protocol)
+        self._relay.crowd.lend(self, protocol)
         self.transport.set_protocol(cast("asyncio.Protocol", protocol))
         protocol.connection_made(self.transport)
         protocol.data_received(data)
@@ -265,7 +266,6 @@ class Downstream(asyncio.Protocol):
         self._receiving = None
 
     def _forget(self) -> None:
-        self._relay.connections.discard(self)
         del self._parser  # it refers to us: without the cycle all this is freed at once, and not by the collector
         if self._timer is not None:
             self._timer.cancel()
@@ -344,6 +344,11 @@ class Downstream(asyncio.Protocol):
         return self._current is None and self._receiving is None and not self._backlog
 
     @property
+    def address(self) -> str:
+        """Whose it is (`crowd`). Nothing for the way of a request: the transport has to be asked."""
+        return address_of(self.transport.get_extra_info("peername"))
+
+    @property
     def waits(self) -> bool:
         """It may be ended to make room for others (`crowd`)."""
         return self._idle and not self._closing
@@ -356,7 +361,6 @@ class Downstream(asyncio.Protocol):
     def make_room(self) -> None:
         """There are too many connections, and nothing is lost with this one."""
         self.close_if_idle()
-        self._relay.connections.discard(self)
 
     def close_if_idle(self) -> None:
         """A connection without a request ends: the daemon drains, or others need the room."""

@@ -163,10 +163,10 @@ class ConnectionPool:
         except OSError as error:
             raise ConnectError(Cause.DNS, str(error)) from error
         problem: Exception | None = None
-        for number, (host, port) in enumerate(addresses, start=1):
+        for number, address in enumerate(addresses, start=1):
             patience = ADDRESS_S if number < len(addresses) else None
             try:
-                connection = await (self._open if self._proxy is None else self._open_tunnel)(host, port, patience)
+                connection = await (self._open if self._proxy is None else self._open_tunnel)(*address, patience)
             except ssl.SSLError as error:  # before OSError, of which it is a subclass
                 raise ConnectError(Cause.TLS, str(error)) from error
             except Refused as error:  # by the proxy, which its other addresses will not change
@@ -175,7 +175,7 @@ class ConnectionPool:
                 problem = error.with_traceback(None)  # that refers to this frame, which keeps the problem
             else:
                 # Not sooner: uvloop closes the transport of a cancelled attempt without telling its protocol.
-                connection.address = (host, port)
+                connection.address = address
                 if not connection.transport.is_closing():
                     self.open.add(connection)
                 return connection

@@ -59,8 +59,6 @@ class Relay:
     rng: random.Random = field(default_factory=random.Random)
     exchanges: set[Exchange]
     """Admitted and not settled."""
-    connections: set[Downstream] = field(default_factory=set)
-    """The relay's own."""
     body_bytes: int = 0
     """Request bodies held in memory, of all exchanges together."""
     spooled_bytes: int = 0
@@ -70,6 +68,11 @@ class Relay:
     closed: bool = False
     _prefix: str = field(default_factory=lambda: f"req_{secrets.token_hex(6)}")
     _numbers: count[int] = field(default_factory=count)
+
+    @property
+    def connections(self) -> set[Downstream]:
+        """Of clients, those on which the relay answers."""
+        return self.crowd.relayed
 
     def request_id(self) -> str:
         """A new id: random for each process, counted inside it."""

@@ -112,7 +112,7 @@ class StreamAnswer:
         self._numbers = attempt.endpoint.dialect is Dialect.RESPONSES
         """Events are numbered, and so must an error of ours be."""
         self._translator = attempt.translation.stream() if attempt.translation is not None else None
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         """Choices with a finish reason: when all have one, the answer is whole even without its terminal marker."""
         self._said_error: Verdict | None = None
         """The upstream put an error event into the stream after content."""
@@ -323,10 +323,8 @@ class StreamAnswer:
 
     def _finish(self, choices: tuple[int, ...]) -> None:
         """Note that these choices are over. Pictures have no numbers: each is one more."""
-        if self._marked:
-            self._finished.update(choices)
-        elif choices:
-            self._finished.add(len(self._finished))
+        if choices:
+            self._finished |= frozenset(choices) if self._marked else {len(self._finished)}
 
     def _note(self, facts: ChunkFacts) -> None:
         self.contents += facts.output_deltas

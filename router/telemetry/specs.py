@@ -69,7 +69,7 @@ AUTH_FAILURES = _counter("auth_failures_total", "reason", "Requests without a ke
 LIMIT_DECISIONS = _counter(
     "ratelimit_decisions_total",
     "scope limit decision",
-    "Requests a limit refused; scope backend: an upstream that was at its limit when one was picked.",
+    "Requests that a limit refused: whose (key), and which.",
 )
 
 # Tokens and money.

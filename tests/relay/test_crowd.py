@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,7 +35,7 @@ class Some:
         self.ended = True
 
 
-def enter(crowd: Crowd, *connections: Some, per_address: int | None = None) -> list[Some]:
+def enter(crowd: Any, *connections: Some, per_address: int | None = None) -> list[Some]:
     """Connect them one after the other; those that had to end."""
     for connection in connections:
         crowd.enter(connection, per_address)
@@ -104,10 +104,10 @@ def test_an_address_has_its_bound() -> None:
 
 def test_who_left_counts_no_more() -> None:
     """However often its end is told; and who took a connection over stands for it."""
-    crowd = Crowd(2)
+    crowd: Any = Crowd(2)
     connection, heir = Some(), Some()
     enter(crowd, connection)
-    crowd.replace(connection, heir)
+    crowd.lend(connection, heir)
     crowd.leave(connection)
     assert len(crowd) == 1
     crowd.leave(heir)
