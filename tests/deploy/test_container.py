@@ -40,7 +40,7 @@ CONFIG = ROOT / "deploy/kubernetes/base/router.yaml"
 BASE = os.environ.get("LLM_ROUTER_BASE", "")
 BUILDAH = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
 """What it needs inside a container or a small virtual machine."""
-DEBIAN = ("bookworm", "http://deb.debian.org/debian")
+DEBIAN = "bookworm"
 BUILD_S = 900
 """Seconds after which a build has failed."""
 RUN_S = 30
@@ -158,7 +158,7 @@ def debian(folder: Path) -> str:
     """Make a base of Debian; its name."""
     packages = "--include=python3,python3-venv,ca-certificates"
     subprocess.run(
-        ("debootstrap", "--variant=minbase", packages, DEBIAN[0], str(folder), DEBIAN[1]),
+        ("debootstrap", "--variant=minbase", packages, DEBIAN, str(folder)),
         stdout=subprocess.DEVNULL,
         check=True,
         timeout=BUILD_S,
