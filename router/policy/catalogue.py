@@ -47,14 +47,14 @@ PINNED = "_pinned"
 class Route:
     """What serves one configured model."""
 
-    __slots__ = ("chain", "correction", "default_output_tokens", "members", "name", "pool", "prices", "translation")
+    __slots__ = ("correction", "default_output_tokens", "fallbacks", "members", "name", "pool", "prices", "translation")
 
     def __init__(self, name: str, pool: Pool, default_output_tokens: int, correction: Correction) -> None:
         self.name = name
         """The configured name or pattern: a label."""
         self.pool = pool
-        self.chain: tuple[Route, ...] = (self,)
-        """Itself, then its fallbacks and theirs, depth first, each once."""
+        self.fallbacks: tuple[Route, ...] = ()
+        """Its fallbacks and theirs, depth first, each once."""
         self.default_output_tokens = default_output_tokens
         """Reserved for a request that names no maximum."""
         self.correction = correction
@@ -67,6 +67,11 @@ class Route:
 
     def __repr__(self) -> str:
         return f"<Route {self.name}: {self.pool!r}>"
+
+    @property
+    def chain(self) -> tuple[Route, ...]:
+        """Itself, then its fallbacks. Not kept: a route that refers to itself would wait for the collector."""
+        return (self, *self.fallbacks)
 
 
 class Catalogue:
@@ -136,7 +141,7 @@ class _Builder:
         self._routes = {name: self._route(name, name) for name in models}
         chains = {name: tuple(self._chain(name, name, set(), self._routes)) for name in models}
         for name, route in self._routes.items():
-            route.chain = chains[name]
+            route.fallbacks = chains[name][1:]
         views = {name: self._view(protocol, translates=translates) for name, (protocol, translates) in VIEWS.items()}
         pins = {family: self._pin(upstream) for family, upstream in self._config.pins.items()}
         # Nothing below can fail.
@@ -169,7 +174,8 @@ class _Builder:
             return self._routes
         routes = {name: self._route(name, name, serving) for name, serving in members.items() if serving}
         for name, route in routes.items():
-            route.chain = tuple(self._chain(name, name, set(), routes))
+            _, *fallbacks = self._chain(name, name, set(), routes)
+            route.fallbacks = tuple(fallbacks)
         return routes
 
     def _pin(self, upstream: str) -> Route:

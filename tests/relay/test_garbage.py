@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.policy.catalogue import Catalogue, Route
+from router.policy.pool import Pool
+from router.policy.target import Target
 from router.relay.answer import ErrorAnswer, WholeAnswer
 from router.relay.attempt import Attempt
 from router.relay.downstream import Downstream
 from router.relay.exchange import Exchange
 from router.relay.request import Received
+from router.relay.service import Snapshot
 from router.relay.stream import StreamAnswer
 from router.relay.upstream import UpstreamConnection
 from tests.harness import chat
 from tests.harness.client import post
+from tests.harness.router import config
 from tests.harness.upstream import chunks, cut, error, play, send, sse_head, sse_stream, stall
 from tests.harness.waiting import until
 
@@ -81,3 +86,20 @@ async def test_nothing_waits_for_the_collector(
     before = alive()
     await everything(running, first)
     await until(lambda: not (alive() - before), f"all is freed but {alive() - before}")
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_an_old_configuration_does_not_either(router: StartRouter, first: ScriptedUpstream) -> None:
+    """However often the file changes: what it was before is freed with the last request that needs it."""
+    running = await router(first)
+    kinds = (Snapshot, Catalogue, Route, Pool, Target)
+
+    def living() -> Counter[str]:
+        return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
+
+    before = living()
+    for number in range(5):
+        event = await running.reload(config(first, requests={"body_max": 1_000_000 + number}))
+        assert event.result == "applied"
+        assert (await running.post()).status == 200
+    await until(lambda: not (living() - before), f"all is freed but {living() - before}")
