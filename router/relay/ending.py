@@ -104,16 +104,16 @@ def passed_on(
     """
     facts = failure.facts
     assert facts is not None
-    tells = any(secret.encode("latin-1") in failure.text for secret in failure.credentials if len(secret) >= SECRET_MIN)
+    secrets = [secret.encode("latin-1") for secret in failure.credentials if len(secret) >= SECRET_MIN]
+    headers = [line for line in failure.headers if not any(secret in line for secret in secrets)]
+    tells = any(secret in failure.text for secret in secrets)
     readable = not failure.foreign and envelope.passes(failure.status, facts, dialect, exposed=failure.exposed)
     if readable and not tells and not as_event:
-        return failure.headers, failure.body
+        return headers, failure.body
     body = envelope.wrap_upstream(
         failure.status, facts, failure.text, request_id, style, dialect=dialect, secrets=failure.credentials
     )
-    headers = [
-        line for line in failure.headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))
-    ]
+    headers = [line for line in headers if not line.lower().startswith((b"content-type:", b"content-encoding:"))]
     return [*headers, b"content-type: application/json"], body
 
 

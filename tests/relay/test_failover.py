@@ -412,6 +412,18 @@ TELLING: dict[str, tuple[Script, int]] = {
 }
 
 
+async def test_a_header_that_tells_our_credential_is_dropped(
+    router: StartRouter, first: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """An upstream may quote what it got in a header of its error, in its name even: that line goes no further."""
+    echoes = (f"x-got: Bearer {OPAQUE}", f"x{OPAQUE}: y", "x-other: z")
+    first.always(error(400, None, *echoes))
+    running = await router(first, upstream=credential(tmp_path, OPAQUE))
+    answer = await running.post()
+    assert (answer.status, answer.header("x-other")) == (400, "z")
+    assert OPAQUE.encode() not in answer.head
+
+
 @pytest.mark.parametrize(("script", "status"), TELLING.values(), ids=TELLING)
 async def test_an_error_that_tells_our_credential_is_masked(
     router: StartRouter, first: ScriptedUpstream, tmp_path: Path, *, script: Script, status: int
