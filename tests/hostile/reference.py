@@ -77,11 +77,11 @@ def read(wire: bytes) -> Reading:
 
 
 def _request(wire: bytes, at: int) -> tuple[Request, int]:
-    line, at = _line(wire, at)
+    line, at = line_at(wire, at)
     match = _REQUEST_LINE.fullmatch(line)
     if match is None or match[1] == b"CONNECT":
         raise DoubtError(line)
-    fields, at = _fields(wire, at)
+    fields, at = fields_at(wire, at)
     names = [name for name, _ in fields]
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1 or (match[3] == b"1.1" and not hosts) or not all(map(_HOST.fullmatch, hosts)):
@@ -90,13 +90,13 @@ def _request(wire: bytes, at: int) -> tuple[Request, int]:
         codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
         if match[3] == b"1.0" or b"content-length" in names or codings != [b"chunked"]:
             raise DoubtError("transfer-encoding")
-        body, at = _chunks(wire, at)
+        body, at = chunks_at(wire, at)
     else:
         body, at = _counted(wire, at, [value for name, value in fields if name == b"content-length"])
     return Request(match[1], match[2], match[3], fields, body), at
 
 
-def _line(wire: bytes, at: int) -> tuple[bytes, int]:
+def line_at(wire: bytes, at: int) -> tuple[bytes, int]:
     """Return a line without its end, which is CR LF; a lone CR or LF is no part of one."""
     end = wire.find(b"\r\n", at)
     line = wire[at:end]
@@ -105,10 +105,11 @@ def _line(wire: bytes, at: int) -> tuple[bytes, int]:
     return line, end + 2
 
 
-def _fields(wire: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int]:
+def fields_at(wire: bytes, at: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Return header lines up to the blank line, names in small letters, and where that ends."""
     fields: list[tuple[bytes, bytes]] = []
     while True:
-        line, at = _line(wire, at)
+        line, at = line_at(wire, at)
         if not line:
             return fields, at
         match = _FIELD.fullmatch(line)
@@ -128,10 +129,11 @@ def _counted(wire: bytes, at: int, lengths: list[bytes]) -> tuple[bytes, int]:
     return wire[at:end], end
 
 
-def _chunks(wire: bytes, at: int) -> tuple[bytes, int]:
+def chunks_at(wire: bytes, at: int) -> tuple[bytes, int]:
+    """Return a chunked body without its framing, and where that ends."""
     body = b""
     while True:
-        line, at = _line(wire, at)
+        line, at = line_at(wire, at)
         match = _CHUNK_LINE.fullmatch(line)
         size = int(match[1], 16) if match is not None else _CHUNK_BYTES_MAX
         if size >= _CHUNK_BYTES_MAX:
@@ -142,7 +144,7 @@ def _chunks(wire: bytes, at: int) -> tuple[bytes, int]:
             raise DoubtError("chunk end")
         body += wire[at : at + size]
         at += size + 2
-    trailers, at = _fields(wire, at)
+    trailers, at = fields_at(wire, at)
     if any(name in _FRAMING for name, _ in trailers):
         raise DoubtError("framing in trailers")
     return body, at
