@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from router import cli, process
+from router import process
+from router.commands import options
 from router.config.schema import Stop
 from tests.harness import chat
 from tests.harness.client import Client, post
@@ -122,7 +123,7 @@ def test_the_unit_agrees_with_the_program() -> None:
     defaults = Stop()
     assert int(stop_s) > defaults.notice + defaults.drain
     assert int(watchdog_s) > 2 * process.BLOCKED_S, "what blocks the loop is written down before it is killed"
-    assert settings(SERVICE, "RestartPreventExitStatus") == [str(cli.EX_CONFIG)]
+    assert settings(SERVICE, "RestartPreventExitStatus") == [str(options.EX_CONFIG)]
     assert settings(SERVICE, "ExecStart") == [f"{PROGRAM} run -c {CONFIG}"]
     assert settings(SOCKET, "FileDescriptorName") == ["http"]
 
@@ -141,7 +142,7 @@ async def test_a_reload_is_checked_first(path: Path) -> None:
     assert await command(*words) == (0, "", "")
     write(path, good | {"modles": {}})
     status, _, errors = await command(*words)
-    assert status == cli.EX_CONFIG
+    assert status == options.EX_CONFIG
     assert "modles: unknown setting" in errors
 
 
@@ -476,7 +477,7 @@ async def test_a_socket_that_must_not_be_served_is_told(
         async with activated(path, *names, host=host):
             pass
     status, said = raised.value.args
-    assert status == cli.EX_CONFIG
+    assert status == options.EX_CONFIG
     assert word in said
     assert "Traceback" not in said
 
