@@ -91,23 +91,28 @@ class Window:
 class Breaker:
     """One subject's health, judged by its outcomes."""
 
-    __slots__ = ("_doublings", "_reason", "_restored_at", "_settings", "_streak", "_window", "open_until", "trials")
+    __slots__ = (
+        "_doublings", "_restored_at", "_settings", "_streak", "_window", "open_until", "opened_at", "reason", "trials",
+    )  # fmt: skip
 
     def __init__(self, settings: Ejection) -> None:
         self.open_until = 0.0
         """Monotonic seconds; 0 while closed, the past while half open."""
+        self.opened_at = 0.0
+        """Monotonic seconds of the last ejection."""
+        self.reason = ""
+        """Of the last ejection: `consecutive` or `error_rate`."""
         self.trials = 0
         """Probation requests in flight: one, or two when the pool's last resort came on top."""
         self._settings = settings
         self._window = Window(settings.window)
         self._streak = 0
         self._doublings = 0
-        self._reason = ""
         self._restored_at = 0.0
 
     def __repr__(self) -> str:
         out = (
-            f"out until {self.open_until:.3f} for {self._reason}"
+            f"out until {self.open_until:.3f} for {self.reason}"
             if self.open_until
             else f"closed, streak {self._streak}"
         )
@@ -162,7 +167,7 @@ class Breaker:
         if probation:
             self.trials -= 1
         if self.open_until:
-            return self._eject(now, self._reason, rng) if probation and now >= self.open_until else None
+            return self._eject(now, self.reason, rng) if probation and now >= self.open_until else None
         settings = self._settings
         successes, outcomes = self._window.failed(now)
         if hard:
@@ -192,7 +197,8 @@ class Breaker:
         for_s = min(settings.eject * 2.0 ** min(self._doublings, _DOUBLINGS_MAX), settings.eject_max)
         for_s *= 1 - _JITTER + 2 * _JITTER * rng.random()
         self._doublings += 1
-        self._reason = reason
+        self.reason = reason
+        self.opened_at = now
         self.open_until = now + for_s
         # Nothing is counted while open, so this is also what it starts with when it is restored.
         self._streak = 0

@@ -106,6 +106,10 @@ class Catalogue:
         found = self._by_model.find(model)
         return self._views[view].get(found.name) if found is not None and view else found
 
+    def matching(self, model: str) -> tuple[str, ...]:
+        """Return every configured name and pattern that fits a model, the one that `find` goes by first."""
+        return self._by_model.matching(model)
+
 
 def build(config: Config, now: float, previous: Catalogue | None) -> Catalogue:
     """Build the catalogue of a validated configuration, taking over the state of what stays.

@@ -27,7 +27,7 @@ class KeyState:
         self.limiter = limiter
         """None: nothing is limited, and nothing counted. Shared with the snapshot before, so that it stays exact."""
         self.disabled = disabled
-        self._models = PatternMap(dict.fromkeys(models, True))
+        self._models = PatternMap({model: model for model in models})
 
     def __repr__(self) -> str:
         in_flight = "unlimited" if self.limiter is None else f"{self.limiter.in_flight} in flight"
@@ -37,16 +37,22 @@ class KeyState:
         """Tell whether this key may use the model."""
         return self._models.find(model) is not None
 
+    def allowing(self, model: str) -> tuple[str, ...]:
+        """Return the names and patterns by which it may use the model, the one that counts first."""
+        return self._models.matching(model)
+
 
 class Keyring:
     """Every key, found by what the client sends."""
 
-    __slots__ = ("_by_digest", "keys")
+    __slots__ = ("_by_digest", "_disabled", "keys")
 
-    def __init__(self, keys: Mapping[str, KeyState], by_digest: Mapping[bytes, KeyState]) -> None:
+    def __init__(self, keys: Mapping[str, KeyState], digests: Mapping[str, bytes]) -> None:
+        """Keep keys, and the SHA-256 of each one's secret, both by configured name."""
         self.keys = keys
         """By configured name, disabled ones too."""
-        self._by_digest = by_digest
+        self._by_digest = {digests[name]: key for name, key in keys.items() if not key.disabled}
+        self._disabled = {digests[name]: key for name, key in keys.items() if key.disabled}
 
     def __repr__(self) -> str:
         return f"<Keyring: {len(self.keys)} keys>"
@@ -64,6 +70,10 @@ class Keyring:
         """
         return self._by_digest.get(sha256(token).digest())
 
+    def owner(self, digest: bytes) -> KeyState | None:
+        """Return the key whose secret has this SHA-256, a disabled one too: for operators, never for clients."""
+        return self._by_digest.get(digest) or self._disabled.get(digest)
+
 
 def build_keyring(config: Config, secrets: Mapping[Secret, str], now: float, previous: Keyring | None) -> Keyring:
     """Build the keyring of a configuration; limits keep what is used of them by the key's name.
@@ -80,7 +90,7 @@ def build_keyring(config: Config, secrets: Mapping[Secret, str], now: float, pre
         before = previous.keys.get(name) if previous else None
         limiter = _limiter(key, now, before.limiter if before else None)
         keys[name] = KeyState(name, key.models, limiter, disabled=key.disabled)
-    return Keyring(keys, {digests[name]: key for name, key in keys.items() if not key.disabled})
+    return Keyring(keys, digests)
 
 
 def _digest(secret: Secret, secrets: Mapping[Secret, str]) -> bytes:

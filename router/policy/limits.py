@@ -170,7 +170,7 @@ class LimitState(NamedTuple):
 class Limiter:
     """The limits of one key or one upstream, and what is used of them."""
 
-    __slots__ = ("_slots", "in_flight", "requests", "reserved", "tokens")
+    __slots__ = ("in_flight", "requests", "reserved", "slots", "tokens")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.in_flight = 0
@@ -179,7 +179,8 @@ class Limiter:
         """Tokens taken and neither settled nor cancelled."""
         self.requests: Gcra | None = None
         self.tokens: TokenBucket | None = None
-        self._slots: int | None = None
+        self.slots: int | None = None
+        """Requests that may be in flight."""
         self.reconfigure(limits, now)
 
     def __repr__(self) -> str:
@@ -187,7 +188,7 @@ class Limiter:
 
     def admits(self, now: float, tokens: int) -> bool:
         """Tell whether a request fits into every limit. 0.3 us with three limits."""
-        if self._slots is not None and self.in_flight >= self._slots:
+        if self.slots is not None and self.in_flight >= self.slots:
             return False
         if self.requests is not None and self.requests.wait(now):
             return False
@@ -196,7 +197,23 @@ class Limiter:
 
     def refusal(self, now: float, tokens: int) -> Refusal | None:
         """Return the limit that refuses a request, the one to wait for longest if several do. Changes nothing."""
-        return None if self.admits(now, tokens) else self._name_refusal(now, tokens)
+        if self.admits(now, tokens):
+            return None
+        return max(self.refusals(now, tokens), key=lambda refusal: (refusal.never, refusal.retry_after_s))
+
+    def refusals(self, now: float, tokens: int) -> list[Refusal]:
+        """Return every limit that refuses a request; none if it is admitted."""
+        refusals: list[Refusal] = []
+        if self.slots is not None and self.in_flight >= self.slots:
+            refusals.append(Refusal("concurrency", CONCURRENCY_RETRY_S, False, self.slots, self.in_flight + 1))
+        if self.requests is not None and (wait := self.requests.wait(now)):
+            refusals.append(Refusal("requests", wait, False, self.requests.per_minute, 1))
+        if self.tokens is not None:
+            wait = self.tokens.wait(now, tokens)
+            never = tokens > self.tokens.capacity
+            if never or wait:
+                refusals.append(Refusal("tokens", wait, never, self.tokens.capacity, tokens))
+        return refusals
 
     def take(self, now: float, tokens: int) -> None:
         """Count a request that was admitted."""
@@ -245,7 +262,7 @@ class Limiter:
 
         A token limit that is new is charged what is reserved, so that settling stays exact.
         """
-        self._slots = limits.concurrency
+        self.slots = limits.concurrency
         per_minute = limits.requests_per_minute
         if per_minute is None:
             self.requests = None
@@ -272,19 +289,6 @@ class Limiter:
         if tokens is not None:
             limit_t, left_t, reset_t = tokens.left(now)
         return LimitState(limit_r, left_r, reset_r, limit_t, left_t, reset_t)
-
-    def _name_refusal(self, now: float, tokens: int) -> Refusal:
-        refusals: list[Refusal] = []
-        if self._slots is not None and self.in_flight >= self._slots:
-            refusals.append(Refusal("concurrency", CONCURRENCY_RETRY_S, False, self._slots, self.in_flight + 1))
-        if self.requests is not None and (wait := self.requests.wait(now)):
-            refusals.append(Refusal("requests", wait, False, self.requests.per_minute, 1))
-        if self.tokens is not None:
-            wait = self.tokens.wait(now, tokens)
-            never = tokens > self.tokens.capacity
-            if never or wait:
-                refusals.append(Refusal("tokens", wait, never, self.tokens.capacity, tokens))
-        return max(refusals, key=lambda refusal: (refusal.never, refusal.retry_after_s))
 
 
 class Correction:

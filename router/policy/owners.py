@@ -62,6 +62,13 @@ class Owners:
         self._owners.move_to_end(identity)
         return owner
 
+    def look(self, identity: str, key: str, now: float) -> Owner | None:
+        """Return what `find` would, without counting as a use of the id."""
+        found = self._owners.get(identity)
+        if found is None or now >= found[1] or found[0].key != key:
+            return None
+        return found[0]
+
     def is_foreign(self, identity: str, key: str, now: float) -> bool:
         """Tell whether an id is known to be another key's."""
         found = self._owners.get(identity)

@@ -73,3 +73,8 @@ class PatternMap(Generic[T]):
                 self._memo.clear()
             self._memo[name] = found
         return found
+
+    def matching(self, name: str) -> tuple[str, ...]:
+        """Return every key that fits a name, the one that `find` goes by first; looks at all of them."""
+        exact = (name,) if name in self._exact else ()
+        return (*exact, *(pattern.text for pattern, _ in self._patterns if pattern.matches(name)))

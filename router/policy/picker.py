@@ -28,6 +28,8 @@ FEW = 16
 """So many members are soon looked at one by one."""
 REDRAWS = 32
 """Above that, so many draws are tried first. With nine of ten members out, they do five times of six."""
+WEIGHED = 128
+"""Of so many members it is told how likely each is: every pair is looked at, 7 ms."""
 
 
 class Picker(ABC):
@@ -43,6 +45,16 @@ class Picker(ABC):
         self, now: float, tokens: int, tried: Collection[Target], avoid: Collection[UpstreamState], rng: Random
     ) -> Target | None:
         """Return an eligible target that is neither tried nor at an upstream to avoid, or None."""
+
+    @abstractmethod
+    def chances(self, now: float, tokens: int) -> dict[Target, float] | None:
+        """Return how likely each eligible target is to be picked while nothing has been tried.
+
+        Nothing, for those that come when others have failed. Changes nothing. None: they are too many to tell.
+        """
+
+    def _usable(self, now: float, tokens: int) -> list[Target]:
+        return [target for target in self.targets if target.eligible(now, tokens)]
 
 
 class TwoChoices(Picker):
@@ -90,6 +102,21 @@ class TwoChoices(Picker):
         first = usable.index(one) if one in usable else shares.draw(rng)
         return _better(usable[first], usable[shares.draw_other(first, rng)], now)
 
+    def chances(self, now: float, tokens: int) -> dict[Target, float] | None:  # noqa: D102
+        usable = self._usable(now, tokens)
+        if len(usable) > WEIGHED:
+            return None
+        if len(usable) < 2:
+            return dict.fromkeys(usable, 1.0)
+        chances = dict.fromkeys(usable, 0.0)
+        total = sum(target.share for target in usable)
+        for first in usable:
+            others = [target for target in usable if target is not first]
+            left = sum(target.share for target in others)
+            for second in others:
+                chances[_better(first, second, now)] += first.share / total * second.share / left
+        return chances
+
 
 class LeastInFlight(Picker):
     """Takes the one with least in flight per weight of all; of equals one by weight, never by position.
@@ -115,6 +142,17 @@ class LeastInFlight(Picker):
                 if rng.random() * shares < target.share:
                     best = target
         return best
+
+    def chances(self, now: float, tokens: int) -> dict[Target, float] | None:  # noqa: D102
+        loads: dict[Target, float] = {}
+        for target in self._usable(now, tokens):
+            in_flight = target.upstream.in_flight
+            load = in_flight if target.penalty_until <= now else PENALTY * (in_flight + 1)
+            loads[target] = load / target.weight
+        smallest = min(loads.values(), default=0.0)
+        least = [target for target, load in loads.items() if load == smallest]
+        shares = sum(target.share for target in least)
+        return dict.fromkeys(loads, 0.0) | {target: target.share / shares for target in least}
 
 
 class RoundRobin(Picker):
@@ -145,6 +183,15 @@ class RoundRobin(Picker):
             return None
         current[best] -= total
         return self.targets[best]
+
+    def chances(self, now: float, tokens: int) -> dict[Target, float] | None:  # noqa: D102
+        turns = {
+            target: current + target.share
+            for target, current in zip(self.targets, self._current, strict=True)
+            if target.eligible(now, tokens)
+        }
+        first = max(turns, key=turns.__getitem__, default=None)
+        return {target: float(target is first) for target in turns}
 
 
 PICKERS: dict[Choose, type[Picker]] = {

@@ -27,15 +27,15 @@ WAIT_S_MAX = 60.0
 class Pool:
     """Who may serve a model, and who of them takes the next request."""
 
-    __slots__ = ("_all", "_last_resort_at", "name", "retry", "targets", "tiers", "upstreams")
+    __slots__ = ("_last_resort_at", "everybody", "name", "retry", "targets", "tiers", "upstreams")
 
     def __init__(
         self, name: str, targets: Iterable[Target], choose: Choose, retry: RetryBudget, *, last_resort_at: float = NEVER
     ) -> None:
         self.name = name
-        everybody = tuple(targets)
-        self._all = everybody
-        self.targets = tuple(target for target in everybody if target.weight > 0)
+        self.everybody = tuple(targets)
+        """Drained ones too."""
+        self.targets = tuple(target for target in self.everybody if target.weight > 0)
         """Those that may be sent something; weight 0 drains."""
         ranks = sorted({target.tier for target in self.targets})
         self.tiers = tuple(
@@ -83,7 +83,7 @@ class Pool:
 
     def at(self, upstream: str, credential: int | None = None) -> Target | None:
         """Return the target at one upstream, drained or not, with one of its credentials if that matters."""
-        for target in self._all:
+        for target in self.everybody:
             if target.upstream.name == upstream and credential in (None, target.credential):
                 return target
         return None
@@ -93,8 +93,16 @@ class Pool:
 
         Never a target that is full, and none at all while one is eligible.
         """
-        if now < self._last_resort_at + LAST_RESORT_S:
+        best = self.last_resorts(now, tokens, tried)
+        if not best:
             return None
+        self._last_resort_at = now
+        return best[int(rng.random() * len(best))]
+
+    def last_resorts(self, now: float, tokens: int = 0, tried: Collection[Target] = ()) -> list[Target]:
+        """Return the targets of which `last_resort` would take one now, without taking it."""
+        if now < self._last_resort_at + LAST_RESORT_S:
+            return []
         best: list[Target] = []
         best_at = 0.0
         for target in self.targets:
@@ -103,15 +111,12 @@ class Pool:
                 continue
             back_at = target.back_at(now)
             if back_at <= now:
-                return None
+                return []
             if not best or back_at < best_at:
                 best, best_at = [target], back_at
             elif back_at == best_at:
                 best.append(target)
-        if not best:
-            return None
-        self._last_resort_at = now
-        return best[int(rng.random() * len(best))]
+        return best
 
     def why_not(self, now: float, tokens: int) -> tuple[Kind, float]:
         """Return what to tell a client for whom nothing could be picked, and in how many seconds to come back.

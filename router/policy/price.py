@@ -56,6 +56,18 @@ class PriceList:
         input_usd, output_usd = (atto * _MILLION / _ATTO_PER_USD for atto in (self._input, self._output))
         return f"<PriceList: {input_usd:g} and {output_usd:g} USD per million tokens in and out>"
 
+    def listed(self) -> dict[str, float]:
+        """Return every price that is not nothing, by its setting, in USD as the setting counts; defaults filled in."""
+        per_million = {
+            "input": self._input, "cached_input": self._cached_input, "cache_write": self._cache_write,
+            "cache_write_long": self._cache_write_long, "output": self._output, "audio_input": self._audio_input,
+            "audio_output": self._audio_output, "image_input": self._image_input, "characters": self._character,
+        }  # fmt: skip
+        each = {"image": self._image, "second": self._second, "search": self._search}
+        listed = {name: atto * _MILLION / _ATTO_PER_USD for name, atto in per_million.items()}
+        listed |= {name: atto / _ATTO_PER_USD for name, atto in each.items()}
+        return {name: usd for name, usd in listed.items() if usd}
+
     @property
     def counts_pictures(self) -> bool:
         """Whether the pictures that a prompt shows are paid for one by one."""

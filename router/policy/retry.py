@@ -34,11 +34,14 @@ class RetryBudget:
 
     def withdraw(self, in_flight: int) -> bool:
         """Take leave for one retry, if there is any; then `deposit` must follow when that attempt ends."""
-        settings = self.settings
-        if self.active >= max(settings.budget_min, settings.budget_ratio * in_flight):
+        if self.active >= self.allowed(in_flight):
             return False
         self.active += 1
         return True
+
+    def allowed(self, in_flight: int) -> float:
+        """Return how many retries may be under way while so many requests are in flight."""
+        return max(self.settings.budget_min, self.settings.budget_ratio * in_flight)
 
     def deposit(self) -> None:
         """Give back what a retry took: it ended, however."""

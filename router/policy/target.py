@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from router.config.schema import Limits
 from router.events import UpstreamCooled, UpstreamEjected, UpstreamRestored
 from router.policy.breaker import Breaker
@@ -29,6 +31,21 @@ _SUCCESS = Blame.SUCCESS
 
 BackendState = Literal["healthy", "ejected", "half_open", "cooling", "draining"]
 Change = UpstreamEjected | UpstreamRestored | UpstreamCooled
+ObstacleName = Literal[
+    "cooling", "ejected", "probation", "host_ejected", "host_probation", "full", "requests", "tokens"
+]
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """One reason why a target may not be picked now."""
+
+    name: ObstacleName
+    why: str
+    """What brought it about: why it cools (`Cools`), why it was ejected (`Ejected.reason`); a limit in numbers."""
+    for_s: float | None
+    """Seconds until it is over; None: nobody knows, or never for this request."""
+    since_s: float | None = None
+    """Seconds since an ejection."""
 
 
 class UpstreamState:
@@ -151,6 +168,30 @@ class Target:
             and (not host.open_until or host.eligible(now))
             and (upstream.limiter is None or upstream.limiter.admits(now, tokens))
         )
+
+    def obstacles(self, now: float, tokens: int) -> tuple[Obstacle, ...]:
+        """Return everything that keeps it from being picked now: nothing exactly if it is `eligible`."""
+        found: list[Obstacle] = []
+        if self.cooldown.until > now:
+            found.append(Obstacle("cooling", self.cooldown.reason, self.cooldown.until - now))
+        for breaker, on_host in ((self.breaker, False), (self.upstream.breaker, True)):
+            if breaker.eligible(now):
+                continue
+            since_s = now - breaker.opened_at
+            if breaker.state(now) == "open":
+                name: ObstacleName = "host_ejected" if on_host else "ejected"
+                found.append(Obstacle(name, breaker.reason, breaker.open_until - now, since_s))
+            else:
+                name = "host_probation" if on_host else "probation"
+                found.append(Obstacle(name, breaker.reason, None, since_s))
+        limiter = self.upstream.limiter
+        for refusal in limiter.refusals(now, tokens) if limiter is not None else ():
+            if refusal.limit == "concurrency":
+                found.append(Obstacle("full", f"{refusal.asked - 1} of {refusal.limit_value}", None))
+            else:
+                why = f"asks for {refusal.asked}, {refusal.limit_value} a minute"
+                found.append(Obstacle(refusal.limit, why, None if refusal.never else refusal.retry_after_s))
+        return tuple(found)
 
     @property
     def sound(self) -> bool:

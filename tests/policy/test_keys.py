@@ -51,6 +51,22 @@ def test_a_key_may_use_what_it_names() -> None:
     assert chat.allowed("anything")
 
 
+def test_operators_are_told_by_what_a_key_may_use_a_model() -> None:
+    """Every name and pattern that allows it, the one that counts first; nothing where it may not."""
+    search = keyring(search=Key(secret=SEARCH, models=("*", "gpt-*", "gpt-5"))).keys["search"]
+    assert search.allowing("gpt-5") == ("gpt-5", "gpt-*", "*")
+    assert search.allowing("o1") == ("*",)
+    assert keyring(search=Key(secret=SEARCH, models=("gpt-5",))).keys["search"].allowing("o1") == ()
+
+
+def test_operators_find_disabled_keys_too() -> None:
+    """By the hash of a secret any key is found, by the secret itself none that is disabled."""
+    ring = keyring(search=Key(secret=SEARCH, disabled=True), chat=Key(secret=CHAT))
+    found = [ring.owner(hashlib.sha256(token).digest()) for token in (b"sk-search", b"sk-chat", b"sk-none")]
+    assert [key.name if key is not None else None for key in found] == ["search", "chat", None]
+    assert ring.find(b"sk-search") is None
+
+
 def test_limits_survive_a_reload() -> None:
     """What is in flight stays counted under the key's name, and a lowered limit applies at once."""
     before = keyring(chat=Key(secret=CHAT, limits=limited(5)))

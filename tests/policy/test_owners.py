@@ -66,6 +66,19 @@ def test_nobody_takes_an_id_over_by_guessing_it() -> None:
     assert owners.find("a", "next", NOW + 3 * TTL_S) == owner("next")
 
 
+def test_a_look_is_no_use() -> None:
+    """Looked at by an operator an id is told like any other, and is forgotten as if nobody had asked."""
+    owners = filled("a", "b", "c")
+    assert owners.look("a", "k", NOW) == owner()
+    assert owners.look("a", "other", NOW) is None
+    assert owners.look("d", "k", NOW) is None
+    owners.keep("d", owner(), NOW)
+    assert known(owners, "a") == []
+    assert owners.look("b", "k", NOW + TTL_S - 1) == owner()
+    assert owners.look("b", "k", NOW + TTL_S) is None
+    assert known(owners, "b", now=NOW + TTL_S) == []
+
+
 def test_its_own_key_may_move_it() -> None:
     """The same key's later word holds: where the id is now, and that it has been counted."""
     owners = filled()

@@ -55,3 +55,12 @@ def test_the_memo_changes_no_answer_and_stays_small() -> None:
 def test_no_name_makes_a_pattern_expensive() -> None:
     """A name on which backtracking would take for ever is answered at once."""
     assert not Pattern("*".join("a" * 12) + "*b").matches("a" * 100_000)
+
+
+@given(st.lists(st.text("ab*", min_size=1, max_size=5), max_size=6, unique=True), st.text("ab", min_size=1, max_size=6))
+def test_what_fits_begins_with_what_counts(keys: list[str], name: str) -> None:
+    """All keys that fit a name are told, the one that `find` goes by first, and nothing that does not fit."""
+    names = PatternMap({key: key for key in keys})
+    fitting = names.matching(name)
+    assert names.find(name) == (fitting[0] if fitting else None)
+    assert sorted(fitting) == sorted(key for key in keys if re.match(fnmatch.translate(key), name))
