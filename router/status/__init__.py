@@ -1,0 +1,1 @@
+"""What the running daemon shows of itself: gauges, and the snapshot behind the status page."""
