@@ -17,10 +17,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Cell = list[float]
 """A counter: `[value]`. A histogram: one count for each bucket, the last without a bound, and then the sum."""
@@ -30,6 +30,10 @@ UNKNOWN = "_unknown"
 
 OTHER = "_other"
 """Stands for every label of the label sets that came after the series limit was reached."""
+
+
+EXEMPLAR_S = 5.0
+"""How long an exemplar stays before another takes its place: scrapes come no more often."""
 
 
 class Kind(StrEnum):
@@ -90,10 +94,17 @@ class Family:
         self.spec = spec
         self._limit = limit
         self._cells: dict[tuple[str, ...], Cell] = {}
+        self._exemplars: dict[tuple[str, ...], dict[int, Exemplar]] = {}
+        """Of a histogram, by label set and bucket: no more than it has series."""
         self._empty = [0.0] if spec.kind is Kind.COUNTER else [0.0] * (len(spec.bounds) + 2)
 
     def __repr__(self) -> str:
         return f"<Family {self.spec.name}: {len(self._cells)} label sets>"
+
+    @property
+    def cells(self) -> Mapping[tuple[str, ...], Cell]:
+        """Every cell by its label set, to be read at once: they go on counting."""
+        return self._cells
 
     def cell(self, *labels: str) -> Cell:
         """Return the cell of a label set, opened if it is new; beyond the series limit, one cell for all the rest."""
@@ -103,6 +114,21 @@ class Family:
     def add(self, *labels: str, by: float = 1.0) -> None:
         """Count."""
         self.cell(*labels)[0] += by
+
+    def mark(self, *labels: str, value: float, trace_id: str, now: float) -> None:
+        """Remember a trace in which this value, which has been observed, can be looked at.
+
+        Args:
+            labels: As of `cell`.
+            value: The observation.
+            trace_id: A trace whose spans are kept.
+            now: Wall clock, seconds since the epoch.
+        """
+        marked = self._exemplars.setdefault(labels if labels in self._cells else (OTHER,) * len(labels), {})
+        bucket = bisect_left(self.spec.bounds, value)
+        last = marked.get(bucket)
+        if last is None or not 0 <= now - float(last.timestamp or 0.0) < EXEMPLAR_S:
+            marked[bucket] = Exemplar({"trace_id": trace_id}, value, now)
 
     def _open(self, labels: tuple[str, ...]) -> Cell:
         if self._limit.left < self.spec.series:
@@ -121,6 +147,7 @@ class Family:
         at = self.spec.labels.index(label)
         for labels in [it for it in self._cells if it[at] not in values and it[at] not in (UNKNOWN, OTHER)]:
             del self._cells[labels]
+            self._exemplars.pop(labels, None)
             self._limit.left += self.spec.series
 
     def collect(self) -> Metric:
@@ -130,14 +157,15 @@ class Family:
             if self.spec.kind is Kind.COUNTER:
                 metric.samples.append(self.spec.sample(labels, cell[0]))
             else:
-                metric.samples.extend(self._histogram(labels, cell.copy()))
+                exemplars = self._exemplars.get(labels, {}).copy()
+                metric.samples.extend(self._histogram(labels, cell.copy(), exemplars))
         return metric
 
-    def _histogram(self, labels: tuple[str, ...], cell: Cell) -> Iterable[Sample]:
+    def _histogram(self, labels: tuple[str, ...], cell: Cell, exemplars: Mapping[int, Exemplar]) -> Iterable[Sample]:
         name, bounds = self.spec.name, (*map(str, self.spec.bounds), "+Inf")
         named = dict(zip(self.spec.labels, labels, strict=True))
         total = 0.0
-        for bound, total in zip(bounds, accumulate(cell[:-1]), strict=True):
-            yield Sample(f"{name}_bucket", {**named, "le": bound}, total)
+        for bucket, (bound, total) in enumerate(zip(bounds, accumulate(cell[:-1]), strict=True)):
+            yield Sample(f"{name}_bucket", {**named, "le": bound}, total, exemplar=exemplars.get(bucket))
         yield Sample(f"{name}_count", named, total)
         yield Sample(f"{name}_sum", named, cell[-1])

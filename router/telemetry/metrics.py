@@ -7,18 +7,19 @@ together in a row, found by one dict look-up; everything else in here runs seldo
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from router.events import ConfigReloaded, ExchangeEnded, LimitDecided, Outcome, UpstreamEjected
+from router.events import ConfigReloaded, ExchangeEnded, LimitDecided, Outcome, UpstreamCooled, UpstreamEjected
 from router.telemetry import specs
 from router.telemetry.cells import UNKNOWN, Cell, Family, SeriesLimit, Spec, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
@@ -44,6 +45,9 @@ ELIGIBLE = frozenset({"healthy", "half_open"})
 
 AUTH_REASONS = ("missing_api_key", "invalid_api_key")
 """The error reasons that count as failed authentication."""
+
+COOLS = ("rate_limit", "overload", "quota", "misconfigured")
+"""The closed set of the `reason` label of `llm_router_cooldowns_total`."""
 
 SERIES_MAX = 20_000
 """Series that may be open at once. Ten models on twenty upstreams make 3,900 (OPERATIONS 1.3)."""
@@ -71,6 +75,8 @@ class ModelLive:
     name: str
     in_flight: int
     open_streams: int
+    eligible: int = 0
+    """Members, one for each credential, that may be picked now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +86,10 @@ class LiveState:
     upstreams: tuple[UpstreamLive, ...] = ()
     models: tuple[ModelLive, ...] = ()
     client_connections: int = 0
+    draining: bool = False
     access_log_dropped: int = 0
-    """A count that only grows, kept by the access log."""
+    spans_dropped: int = 0
+    """Counts that only grow, kept by the access log and by tracing."""
 
 
 class _Row:
@@ -120,7 +128,7 @@ class _Row:
         self.duration = cell(specs.DURATION, model, stream)
         self.overhead = cell(specs.OVERHEAD, stream)
         if upstream:
-            self.ttft = cell(specs.TTFT, model, upstream)
+            self.ttft = cell(specs.TTFT, model, upstream, stream)
             self.tpot = cell(specs.TPOT, model, upstream)
             self.gap = cell(specs.MAX_GAP, upstream)
             self.ok = cell(specs.ATTEMPTS, upstream, "ok")
@@ -139,8 +147,15 @@ class Metrics:
     """All metrics of one process. Everything but the rendering runs on the event loop."""
 
     def __init__(
-        self, *, version: str, loop_name: str, revision: str = "unknown", series_max: int = SERIES_MAX
+        self,
+        *,
+        version: str,
+        loop_name: str,
+        revision: str = "unknown",
+        series_max: int = SERIES_MAX,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._limit = SeriesLimit(series_max)
         self._family = {spec: Family(spec, self._limit) for spec in specs.COUNTED}
         self._rows: dict[tuple[str, str, str, bool, Outcome, int], _Row] = {}
@@ -181,10 +196,16 @@ class Metrics:
             self._family[specs.ATTEMPTS].cell(upstream, "ok")
             self._family[specs.EJECTIONS].cell(upstream, "consecutive")
             self._family[specs.EJECTIONS].cell(upstream, "error_rate")
+            for reason in COOLS:
+                self._family[specs.COOLDOWNS].cell(upstream, reason)
 
     def live(self, source: Callable[[], LiveState]) -> None:
         """Read the gauges from `source` at every scrape. It is called on the event loop."""
         self._source = source
+
+    def cells(self, spec: Spec) -> Mapping[tuple[str, ...], Cell]:
+        """Return what a metric of `specs.COUNTED` has counted, by label set."""
+        return self._family[spec].cells
 
     def observe_lag(self, seconds: float) -> None:
         """Count how late the event loop woke from a timer."""
@@ -198,6 +219,8 @@ class Metrics:
             self._family[specs.LIMIT_DECISIONS].add(event.scope, event.limit, "reject")
         elif isinstance(event, UpstreamEjected):
             self._family[specs.EJECTIONS].add(self._upstream(event.upstream), event.reason)
+        elif isinstance(event, UpstreamCooled):
+            self._family[specs.COOLDOWNS].add(self._upstream(event.upstream), event.reason)
         elif isinstance(event, ConfigReloaded):
             self._family[specs.RELOADS].add(event.result)
             self._reload_ok = event.result != "rejected"
@@ -226,6 +249,18 @@ class Metrics:
             self._stream_cut(event)
         if event.reason in AUTH_REASONS:
             self._family[specs.AUTH_FAILURES].add(event.reason)
+        if event.trace_sampled:
+            self._mark(event)
+
+    def _mark(self, event: ExchangeEnded) -> None:
+        """Remember the trace of a request beside its times: an exemplar (OPERATIONS 1.4). 3 us."""
+        now, trace_id, stream = self._clock(), event.trace_id, "true" if event.stream else "false"
+        model = self._model(event.model)
+        self._family[specs.DURATION].mark(model, stream, value=event.duration_s, trace_id=trace_id, now=now)
+        self._family[specs.OVERHEAD].mark(stream, value=event.overhead_s, trace_id=trace_id, now=now)
+        if event.upstream and event.ttft_s >= 0.0:
+            upstream = self._upstream(event.upstream)
+            self._family[specs.TTFT].mark(model, upstream, stream, value=event.ttft_s, trace_id=trace_id, now=now)
 
     def _open_row(self, key: tuple[str, str, str, bool, Outcome, int], event: ExchangeEnded) -> _Row:
         if len(self._rows) >= ROWS_MAX:
@@ -329,8 +364,11 @@ class Metrics:
             specs.BACKEND_WEIGHT: [((it.name,), it.weight) for it in live.upstreams],
             specs.IN_FLIGHT: [((it.name,), it.in_flight) for it in live.models],
             specs.OPEN_STREAMS: [((it.name,), it.open_streams) for it in live.models],
+            specs.ELIGIBLE_MEMBERS: [((it.name,), it.eligible) for it in live.models],
             specs.CLIENT_CONNECTIONS: [((), live.client_connections)],
+            specs.DRAINING: [((), live.draining)],
             specs.LOG_DROPPED: [((), live.access_log_dropped)],
+            specs.SPANS_DROPPED: [((), live.spans_dropped)],
             specs.RELOAD_OK: [((), self._reload_ok)],
             specs.RELOAD_OK_AT: [((), self._reload_ok_at)],
             specs.CONFIG_INFO: [((self._digest,), 1)],

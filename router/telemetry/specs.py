@@ -39,9 +39,10 @@ DURATION = _histogram(
 )
 TTFT = _histogram(
     "time_to_first_token_seconds",
-    "model backend",
+    "model backend stream",
     (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0),
-    "From the complete request to the first content sent to the client, failed attempts included.",
+    "From the complete request to the first content sent to the client, failed attempts included; of an answer that is"
+    " no stream it is all of it.",
 )
 TPOT = _histogram(
     "time_per_output_token_seconds",
@@ -101,6 +102,11 @@ FAILOVERS = _counter(
     "failovers_total", "model from_backend reason", "Those of the further attempts that went to another upstream."
 )
 EJECTIONS = _counter("ejections_total", "backend reason", "Upstreams, or models of theirs, taken out for failing.")
+COOLDOWNS = _counter(
+    "cooldowns_total",
+    "backend reason",
+    "Models of an upstream, each by credential, left alone because the upstream said so or refused our credential.",
+)
 
 # The present, read when asked for.
 
@@ -111,10 +117,14 @@ BACKEND_LIMIT = _gauge("backend_inflight_limit", "backend", "How many may be; ab
 BACKEND_WEIGHT = _gauge("backend_weight", "backend", "The sum of the upstream's weights in all pools.")
 IN_FLIGHT = _gauge("inflight_requests", "model", "Requests in flight.")
 OPEN_STREAMS = _gauge("open_streams", "model", "Streams that have begun to reach the client.")
+ELIGIBLE_MEMBERS = _gauge(
+    "eligible_members", "model", "Members of the pool that may be picked now, one for each credential of theirs."
+)
 CLIENT_CONNECTIONS = _gauge("client_connections", "", "Open connections from clients.")
 
 # The daemon.
 
+DRAINING = _gauge("draining", "", "1 while it takes leave: not ready, and soon nothing new is taken.")
 RELOADS = _counter("config_reloads_total", "result", "Reloads of the configuration that were asked for.")
 RELOAD_OK = _gauge("config_last_reload_successful", "", "0 if the file was refused and an older configuration runs.")
 RELOAD_OK_AT = _gauge("config_last_reload_success_timestamp_seconds", "", "When the configuration was last accepted.")
@@ -130,12 +140,13 @@ DROPPED_LABELS = _counter(
     "metrics_dropped_labels_total", "metric", "New label sets folded into _other because of the series limit."
 )
 LOG_DROPPED = _counter("access_log_dropped_total", "", "Lines that did not reach the access log.")
+SPANS_DROPPED = _counter("spans_dropped_total", "", "Spans that did not reach the collector of traces.")
 
 ALL: tuple[Spec, ...] = tuple(it for it in globals().copy().values() if isinstance(it, Spec))
 """In the order of this file, which is that of the exposition."""
 
 COUNTED = frozenset(ALL) - {
     *(it for it in ALL if it.kind in (Kind.GAUGE, Kind.INFO)),
-    *(DROPPED_LABELS, LOG_DROPPED),  # counted elsewhere, and read like gauges
+    *(DROPPED_LABELS, LOG_DROPPED, SPANS_DROPPED),  # counted elsewhere, and read like gauges
 }
 """Those whose numbers come from events and stand in cells."""

@@ -279,7 +279,7 @@ def test_other_events_are_lines_too() -> None:
 
 def test_a_refusal_is_said_once() -> None:
     """The decision of a limit has no line of its own: the refused request has one, with the reason."""
-    assert lines_of(LimitDecided("key", "tokens")) == []
+    assert lines_of(LimitDecided("key", "tokens", "team")) == []
 
 
 @pytest.mark.parametrize("text", ['a"b\nc\r\x00\x1b[31m', "ü\u2028😀", "\ud800 lone"])

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from router.events import (
     ConfigReloaded,
     Event,
+    ExchangeEnded,
     LimitDecided,
     Notice,
     Outcome,
@@ -22,6 +23,7 @@ from router.events import (
     UpstreamRestored,
     Usage,
 )
+from router.policy.outcomes import Cools
 from router.telemetry import metrics as module
 from router.telemetry import specs
 from router.telemetry.metrics import LiveState, Metrics, ModelLive, UpstreamLive
@@ -69,8 +71,8 @@ def test_an_answered_stream_moves_exactly_these() -> None:
         "http_responses_total{code=200,endpoint=chat}": 1,
         "request_duration_seconds_count{model=gpt,stream=true}": 1,
         "request_duration_seconds_sum{model=gpt,stream=true}": 1.5,
-        "time_to_first_token_seconds_count{backend=openai,model=gpt}": 1,
-        "time_to_first_token_seconds_sum{backend=openai,model=gpt}": 0.5,
+        "time_to_first_token_seconds_count{backend=openai,model=gpt,stream=true}": 1,
+        "time_to_first_token_seconds_sum{backend=openai,model=gpt,stream=true}": 0.5,
         "time_per_output_token_seconds_count{backend=openai,model=gpt}": 1,
         "time_per_output_token_seconds_sum{backend=openai,model=gpt}": 0.02,
         "stream_max_gap_seconds_count{backend=openai}": 1,
@@ -92,7 +94,7 @@ def test_an_observation_falls_into_its_bucket() -> None:
     """A value on a bound belongs to that bucket, and buckets accumulate."""
     metrics = make()
     metrics.emit(ended(ttft_s=0.4))
-    name = "time_to_first_token_seconds_bucket{backend=openai,model=gpt}"
+    name = "time_to_first_token_seconds_bucket{backend=openai,model=gpt,stream=true}"
     found = read(metrics)
     assert (found[f"{name}<0.2"], found[f"{name}<0.4"], found[f"{name}<80.0"], found[f"{name}<+Inf"]) == (0, 1, 1, 1)
 
@@ -223,21 +225,19 @@ def test_a_cut_stream_says_who_and_when(changes: dict[str, Any], labels: str | N
 
 
 def test_other_events_move_one_series_each() -> None:
-    """Ejections, refusals, reloads and client retries are counted; other events are none of our business."""
+    """Ejections, cooldowns, refusals, reloads and client retries are counted; other events are not."""
     metrics = make()
     assert moved(metrics, UpstreamEjected("openai", "", "consecutive", 10.0)) == {
         "ejections_total{backend=openai,reason=consecutive}": 1
     }
-    assert moved(metrics, LimitDecided("key", "tokens")) == {
+    assert moved(metrics, LimitDecided("key", "tokens", "team")) == {
         "ratelimit_decisions_total{decision=reject,limit=tokens,scope=key}": 1
     }
     assert moved(metrics, ended(client_retry=True))["client_retries_total{}"] == 1
-    silent = (
-        UpstreamRestored("openai", ""),
-        UpstreamCooled("openai", 0, "m", "http_429", 5.0),
-        Notice(1.0, "info", ""),
-    )
-    assert moved(metrics, *silent) == {}
+    assert moved(metrics, UpstreamCooled("openai", 0, "m", "rate_limit", 5.0)) == {
+        "cooldowns_total{backend=openai,reason=rate_limit}": 1
+    }
+    assert moved(metrics, UpstreamRestored("openai", ""), Notice(1.0, "info", "")) == {}
 
 
 def test_a_rejected_reload_shows_until_one_is_accepted() -> None:
@@ -263,12 +263,14 @@ def test_names_from_the_wire_never_become_labels() -> None:
         attempts = (attempt(odd, "connect"), attempt(odd))
         metrics.emit(ended(model=odd, upstream=odd, endpoint=odd, attempts=attempts, complete=False))
         metrics.emit(UpstreamEjected(odd, "", "consecutive", 1.0))
+        metrics.emit(UpstreamCooled(odd, 0, "", "quota", 1.0))
     text = metrics.render("")[0].decode()
     assert "x1" not in text
     found = read(metrics)
     assert found["requests_total{endpoint=other,model=_unknown,outcome=ok}"] == 50
     assert found["attempts_total{backend=_unknown,outcome=connect}"] == 50
     assert found["ejections_total{backend=_unknown,reason=consecutive}"] == 50
+    assert found["cooldowns_total{backend=_unknown,reason=quota}"] == 50
     assert found["stream_aborts_total{model=_unknown,phase=mid_stream,side=upstream}"] == 50
 
 
@@ -300,6 +302,12 @@ def test_errors_start_at_zero() -> None:
     found = read(make())
     assert all(found[f"requests_total{{endpoint=chat,model=gpt,outcome={it}}}"] == 0 for it in Outcome)
     assert found["ejections_total{backend=azure,reason=error_rate}"] == 0
+    assert all(found[f"cooldowns_total{{backend=azure,reason={it}}}"] == 0 for it in module.COOLS)
+
+
+def test_every_reason_to_cool_down_starts_at_zero() -> None:
+    """The reasons that are opened beforehand are all that the policy has."""
+    assert set(module.COOLS) == set(Cools) - {Cools.NONE}
 
 
 def test_the_series_limit_holds_and_shows() -> None:
@@ -335,12 +343,14 @@ def test_gauges_are_read_when_asked_for() -> None:
             UpstreamLive(name="openai", state="healthy", in_flight=3, limit=10, weight=2.0),
             UpstreamLive(name="azure", state="ejected", in_flight=0, limit=None, weight=1.0),
         ),
-        models=(ModelLive(name="gpt", in_flight=3, open_streams=2),),
+        models=(ModelLive(name="gpt", in_flight=3, open_streams=2, eligible=1),),
         client_connections=7,
+        draining=True,
         access_log_dropped=4,
+        spans_dropped=9,
     )
     found = read(metrics)
-    live = ("backend_", "inflight", "open_streams", "client_connections", "access_log")
+    live = ("backend_", "inflight", "open_streams", "eligible", "client_connections", "draining", "access_log", "spans")
     states = {
         f"backend_state{{backend={name},state={state}}}": float(state == current)
         for name, current in (("openai", "healthy"), ("azure", "ejected"))
@@ -356,8 +366,11 @@ def test_gauges_are_read_when_asked_for() -> None:
         "backend_weight{backend=azure}": 1,
         "inflight_requests{model=gpt}": 3,
         "open_streams{model=gpt}": 2,
+        "eligible_members{model=gpt}": 1,
         "client_connections{}": 7,
+        "draining{}": 1,
         "access_log_dropped_total{}": 4,
+        "spans_dropped_total{}": 9,
     }
 
 
@@ -443,3 +456,91 @@ def test_a_hostile_name_cannot_break_the_exposition() -> None:
     families = {it.name: it for it in parse_text(metrics.render("")[0].decode())}
     names = {it.labels["model"] for it in families["llm_router_requests"].samples}
     assert names == {odd}
+
+
+# exemplars
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def sampled(**changes: Any) -> ExchangeEnded:
+    """An answered stream whose spans are kept."""
+    return ended(**{"trace_id": TRACE, "trace_sampled": True, **changes})
+
+
+def exemplars(metrics: Metrics) -> dict[str, tuple[str, float, float]]:
+    """Every exemplar, by its bucket: trace, value, time; through the reference parser."""
+    body, _ = metrics.render(OPENMETRICS)
+    found = {}
+    for family in parse_openmetrics(body.decode()):  # type: ignore[no-untyped-call] # untyped there
+        for it in family.samples:
+            if it.exemplar is not None:
+                labels = ",".join(f"{name}={value}" for name, value in sorted(it.labels.items()) if name != "le")
+                key = f"{it.name.removeprefix('llm_router_')}{{{labels}}}<{it.labels['le']}"
+                found[key] = (it.exemplar.labels["trace_id"], it.exemplar.value, float(it.exemplar.timestamp))
+    return found
+
+
+def test_a_sampled_request_stands_beside_its_times() -> None:
+    """Its trace is an exemplar of exactly the buckets that its times fall into."""
+    metrics = make(clock=lambda: 1000.25)
+    metrics.emit(sampled(duration_s=1.5, ttft_s=0.5, overhead_s=0.0004))
+    assert exemplars(metrics) == {
+        "request_duration_seconds_bucket{model=gpt,stream=true}<2.5": (TRACE, 1.5, 1000.25),
+        "time_to_first_token_seconds_bucket{backend=openai,model=gpt,stream=true}<0.6": (TRACE, 0.5, 1000.25),
+        "overhead_seconds_bucket{stream=true}<0.0005": (TRACE, 0.0004, 1000.25),
+    }
+    text, _ = metrics.render("text/plain")
+    assert TRACE.encode() not in text, "the text format has none"
+
+
+def test_who_is_not_sampled_leaves_no_trace() -> None:
+    """A request without a trace, or whose spans nobody keeps, is no exemplar."""
+    metrics = make()
+    metrics.emit(ended())
+    metrics.emit(ended(trace_id=TRACE))
+    assert exemplars(metrics) == {}
+
+
+def test_our_own_answer_has_no_first_token() -> None:
+    """A sampled request that no upstream answered is an exemplar of its length alone."""
+    metrics = make()
+    metrics.emit(sampled(upstream="", attempts=(), ttft_s=-1.0, outcome=Outcome.OVERLOADED))
+    assert {key.partition("_seconds")[0] for key in exemplars(metrics)} == {"request_duration", "overhead"}
+
+
+def test_an_exemplar_stays_for_a_while() -> None:
+    """Each bucket has its own, and takes another after five seconds; a clock that was set back holds none for ever."""
+    now = [1000.0]
+    metrics = make(clock=lambda: now[0])
+
+    def shown() -> dict[str, str]:
+        found = exemplars(metrics).items()
+        return {key.partition("<")[2]: trace[:1] for key, (trace, *_) in found if "duration" in key}
+
+    def emit(trace: str, at: float, duration_s: float) -> None:
+        now[0] = at
+        metrics.emit(sampled(trace_id=trace * 32, duration_s=duration_s))
+
+    emit("a", 1000.0, 0.3)
+    emit("b", 1001.0, 0.4)
+    emit("c", 1001.0, 7.0)
+    assert shown() == {"0.5": "a", "10.0": "c"}
+    emit("d", 1005.0, 0.3)
+    assert shown() == {"0.5": "d", "10.0": "c"}
+    emit("e", 500.0, 0.3)
+    assert shown() == {"0.5": "e", "10.0": "c"}
+
+
+def test_exemplars_are_as_bounded_as_series() -> None:
+    """They go with the series they belong to, and label sets beyond the limit share one."""
+    metrics = make(series_max=300)
+    for number in range(200):
+        metrics.configure([f"m{number}"], ["openai"], "d", 0.0)
+        metrics.emit(sampled(model=f"m{number}"))
+    assert {key.partition("{")[2].partition(",")[0] for key in exemplars(metrics) if "duration" in key} <= {
+        "model=m199",
+        "model=_other",
+    }
+    kept = [marks for family in metrics._family.values() for marks in family._exemplars.values()]
+    assert sum(map(len, kept)) < 20

@@ -21,7 +21,7 @@ LABELS = {
     "requests_total": "model endpoint outcome",
     "http_responses_total": "endpoint code",
     "request_duration_seconds": "model stream",
-    "time_to_first_token_seconds": "model backend",
+    "time_to_first_token_seconds": "model backend stream",
     "time_per_output_token_seconds": "model backend",
     "stream_max_gap_seconds": "backend",
     "overhead_seconds": "stream",
@@ -33,6 +33,7 @@ LABELS = {
     "retries_total": "model reason",
     "failovers_total": "model from_backend reason",
     "ejections_total": "backend reason",
+    "cooldowns_total": "backend reason",
     "backend_up": "backend",
     "backend_state": "backend state",
     "backend_inflight_requests": "backend",
@@ -41,6 +42,8 @@ LABELS = {
     "ratelimit_decisions_total": "scope limit decision",
     "inflight_requests": "model",
     "open_streams": "model",
+    "eligible_members": "model",
+    "draining": "",
     "client_connections": "",
     "stream_aborts_total": "model side phase",
     "auth_failures_total": "reason",
@@ -53,6 +56,7 @@ LABELS = {
     "metrics_dropped_labels_total": "metric",
     "client_retries_total": "",
     "access_log_dropped_total": "",
+    "spans_dropped_total": "",
 }
 
 
