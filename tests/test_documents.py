@@ -1,4 +1,4 @@
-"""What the README says of the code is so: its tables are compared with what they are tables of."""
+"""What the documents say of the code is so: tables are compared with what they are tables of, examples are tried."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from aiohttp import web
 from router.config.loader import parse
 from router.config.presets import PRESETS
 from router.config.schema import PIN_FAMILIES
-from router.errors import TABLE
 from router.events import Attempt, ExchangeEnded, Usage
 from router.policy import price
 from router.protocol import endpoints
 from router.protocol.endpoints import Body, Endpoints
 from router.protocol.realtime import REALTIME_SPEECH, RESPONSES_SPEECH
-from router.telemetry import specs
 from router.telemetry.metrics import ENDPOINTS
 from router.web import data
 from tests.config.files import pem_files
@@ -29,7 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = (
+    "README.md", "config/README.md", "config/API.md", "config/ERRORS.md", "config/SETTINGS.md", "deploy/README.md",
+    "deploy/OBSERVING.md", "deploy/METRICS.md", "deploy/COMMANDS.md", "deploy/RUNBOOK.md", "router/README.md",
+    "tests/README.md",
+)  # fmt: skip
+API, CONFIGURING, OBSERVING = "config/API.md", "config/README.md", "deploy/OBSERVING.md"
+FIVE_MINUTES = "## Two upstreams, keys and metrics in five minutes"
+README_LINES_MAX = 300
+"""A newcomer reads it in one go; what is longer stands in the other documents."""
 
 WEB_LABELS = {
     "GET /v1/realtime": REALTIME_SPEECH.endpoint,
@@ -43,15 +49,16 @@ WEB_LABELS = {
 BODIES = {Body.JSON: "JSON", Body.FORM: "form", Body.EITHER: "form or JSON", Body.CALL: "SDP or form"}
 
 
-def section(title: str) -> str:
+def section(document: str, title: str) -> str:
     """The text below a heading, up to the next one of its rank."""
-    rank = title.partition(" ")[0]
-    return README.partition(f"\n{title}\n")[2].partition(f"\n{rank} ")[0]
+    text, rank = (ROOT / document).read_text(), title.partition(" ")[0]
+    assert f"\n{title}\n" in text, f"{document} has no {title}"
+    return text.partition(f"\n{title}\n")[2].partition(f"\n{rank} ")[0]
 
 
-def rows(title: str, first: str) -> Iterator[list[str]]:
+def rows(document: str, title: str, first: str) -> Iterator[list[str]]:
     """The cells of a table below a heading: of the one whose head begins with `first`."""
-    table = section(title).partition(f"\n| {first} |")[2].partition("\n\n")[0]
+    table = section(document, title).partition(f"\n| {first} |")[2].partition("\n\n")[0]
     for line in table.splitlines()[2:]:
         yield [cell.strip() for cell in line.strip("|").split(" | ")]
 
@@ -62,7 +69,7 @@ def code(cell: str) -> list[str]:
 
 
 def carried() -> list[list[str]]:
-    return [row for row in rows("## What is carried", "request") if row[0].startswith("`")]
+    return [row for row in rows(API, "## What is carried", "request") if row[0].startswith("`")]
 
 
 def requests_of_the_code() -> set[str]:
@@ -128,7 +135,7 @@ def test_a_row_says_how_it_is_carried(row: list[str]) -> None:
         assert body == BODIES.get(found.body, "none" if found.name == "responses" else "any")
 
 
-@pytest.mark.parametrize("row", list(rows("## What is carried", "request")), ids=lambda row: row[0][:40])
+@pytest.mark.parametrize("row", list(rows(API, "## What is carried", "request")), ids=lambda row: row[0][:40])
 def test_a_row_names_tests_that_there_are(row: list[str]) -> None:
     """Every row is called by a real client, by this method of an SDK, or names the test that plays its bytes."""
     links = dict(re.findall(r"\[`(\w+)`\]\(([\w/.]+)\)", row[5]))
@@ -136,7 +143,7 @@ def test_a_row_names_tests_that_there_are(row: list[str]) -> None:
     assert links or methods
     assert methods <= {call["method"] for call in (*openai_cases.CALLS, *anthropic_cases.CALLS)}
     for test, file in links.items():
-        assert f"def {test}(" in (ROOT / file).read_text()
+        assert f"def {test}(" in (ROOT / "config" / file).read_text()
 
 
 def test_labels_are_those_of_the_metrics() -> None:
@@ -145,32 +152,16 @@ def test_labels_are_those_of_the_metrics() -> None:
     assert labels | set(PIN_FAMILIES) | {"other"} == ENDPOINTS
 
 
-def test_the_table_of_metrics_is_that_of_the_code() -> None:
-    """Every metric stands in the table, and no other."""
-    written = [name for row in rows("## What can be seen", "about") for name in code(row[1])]
-    assert sorted(written) == sorted(spec.name.removeprefix("llm_router_") for spec in specs.ALL)
-
-
-def test_the_table_of_reasons_is_that_of_the_code() -> None:
-    """Every reason of an error stands beside its status."""
-    written: set[tuple[int, str]] = set()
-    for statuses, reasons in rows("## Errors", "status"):
-        numbers = [int(number) for number in statuses.split(", ")]
-        names = code(reasons)
-        written.update(zip(numbers * len(names) if len(numbers) == 1 else numbers, names, strict=True))
-    assert written == {(row.status, kind.value) for kind, row in TABLE.items()}
-
-
 def test_the_table_of_the_log_is_that_of_the_code() -> None:
     """Every field of a request's line is explained, and so is no other."""
     fields = {field.encode_name for field in msgspec.structs.fields(ExchangeEnded)} | {"ts", "level", "event"}
-    assert {name for row in rows("## What can be seen", "field") for name in code(row[0])} == fields
+    assert {name for row in rows(OBSERVING, "## The log", "field") for name in code(row[0])} == fields
     assert {"upstream", "cause", "status"} <= {field.name for field in msgspec.structs.fields(Attempt)}
 
 
 def test_the_table_of_prices_is_that_of_the_code() -> None:
     """Everything that is counted has its row, and everything that can be priced."""
-    table = list(rows("## Tokens and money", "counted (in the log under `tokens`)"))
+    table = list(rows(CONFIGURING, "## Tokens and money", "counted (in the log under `tokens`)"))
     counted = {field.name for field in msgspec.structs.fields(Usage)} - {"reasoning", "clamped"}
     assert {name for row in table for name in code(row[0])} == counted
     assert {name for row in table for name in code(row[1])} == {name[1:] for name in _PRICES}
@@ -181,13 +172,15 @@ _PRICES = {"_characters" if name == "_character" else name for name in price.Pri
 
 def test_every_preset_is_explained() -> None:
     """The table of presets names each of them once."""
-    written = [name for row in rows("## Upstreams of every kind", "preset") for name in code(row[0])]
+    written = [name for row in rows(CONFIGURING, "## Upstreams of every kind", "preset") for name in code(row[0])]
     assert sorted(written) == sorted(PRESETS)
 
 
 def test_the_first_configuration_is_good() -> None:
     """What a newcomer is told to write has no fault: the file that the shell makes of it is accepted."""
-    written = section("## Two upstreams, keys and metrics in five minutes").partition("router.yaml <<EOF\n")[2]
+    written = section(CONFIGURING, "## Two upstreams, keys and metrics in five minutes").partition(
+        "router.yaml <<EOF\n"
+    )[2]
     text = re.sub(r"\$\(printf [^)]*\)", "0" * 64, written.partition("\nEOF\n")[0])
     loaded = parse(text, "f", directory=ROOT, environ={"OPENAI_API_KEY": "a", "OPENROUTER_API_KEY": "b"})
     assert set(loaded.config.upstreams) == {"openai", "openrouter"}
@@ -196,7 +189,7 @@ def test_the_first_configuration_is_good() -> None:
 def test_an_upstream_behind_a_proxy_is_good(tmp_path: Path) -> None:
     """The upstream with a proxy and certificates is accepted, once its files are there."""
     pem_files(tmp_path, ca="partner-ca.pem", cert="client.pem", key="client.key")
-    text = section("## Upstreams of every kind").partition("```yaml\n")[2].partition("```")[0]
+    text = section(CONFIGURING, "## Upstreams of every kind").partition("```yaml\n")[2].partition("```")[0]
     environ = {"PARTNER_API_KEY": "a", "PROXY_PASSWORD": "b"}
     assert (
         parse(text + "models: {m: partner}\n", "f", directory=tmp_path, environ=environ)
@@ -209,7 +202,7 @@ def test_the_tree_of_the_code_is_whole() -> None:
     """The tree names every module below its folder, and none that is not there."""
     written: set[str] = set()
     folders: list[str] = []
-    for line in section("## The code").partition("```\n")[2].partition("```")[0].splitlines():
+    for line in (ROOT / "router/README.md").read_text().partition("```\n")[2].partition("```")[0].splitlines():
         names = re.match(r"( *)((?:[\w.]+/|[\w.]+\.py)(?:, [\w.]+\.py)*)", line)
         if names is None or len(names[1]) > 10:  # what a long line of names means stands in the next
             continue
@@ -228,7 +221,19 @@ def headings(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("name", ["README.md", "deploy/README.md", "deploy/RUNBOOK.md"])
+def test_the_readme_can_be_read_in_one_go() -> None:
+    """It has no more than 300 lines."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES_MAX
+
+
+def test_the_configuration_in_the_readme_is_good() -> None:
+    """The example that everybody copies has no fault."""
+    text = section("README.md", "## Configuration").partition("```yaml\n")[2].partition("```")[0]
+    environ = {"OPENAI_API_KEY": "a", "OPENROUTER_API_KEY": "b"}
+    assert "team-search" in parse(text, "f", directory=ROOT, environ=environ).config.keys
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     """Every link is a file of the checkout, or a heading of one."""
     document = ROOT / name
