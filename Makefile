@@ -44,7 +44,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz soak chaos lock clean pytest pytest-second clients openai1 anthropic0 node litellm
+.PHONY: help demo test lint bench fuzz soak chaos reference lock clean pytest pytest-second clients openai1 anthropic0 node litellm
 .NOTPARALLEL:
 
 help:  ## this list
@@ -71,6 +71,12 @@ chaos: $(VENV)/.dev openai1 node $(if $(findstring litellm,$(ARGS)),litellm)  ##
 
 fuzz: $(VENV)/.dev  ## one part of the router, with inputs that grow (ARGS="multipart --seconds 600", then ARGS="multipart --keep")
 	$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
+reference: $(VENV)/.dev  ## what is generated from the code, anew: reference pages, JSON Schema, man page, dashboards
+	$(VENV)/bin/python deploy/reference.py
+	$(VENV)/bin/python -m router config schema > config/router.schema.json
+	$(VENV)/bin/python -m router manual > deploy/man/llm-router.1
+	$(VENV)/bin/python deploy/grafana/dashboards.py
 
 lock:  ## the lock files anew from pyproject.toml (needs uv; delete one first to take the newest versions)
 	$(LOCK) pyproject.toml -o requirements.lock

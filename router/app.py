@@ -6,23 +6,29 @@ The only module that builds and wires. Whoever needs something gets it as an arg
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
 import traceback
+from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from router import __version__, service_manager, status
-from router.config import dump
+from router import __version__, service_manager
+from router.config import dump, secrets
 from router.config.loader import Loaded, Rejected, load
 from router.config.watcher import Watcher
 from router.events import ConfigReloaded, Notice
+from router.explain.answer import Subject, replied
+from router.listeners import Entrance, Listeners
 from router.policy import catalogue
 from router.policy.keys import build_keyring
 from router.policy.outcomes import VERDICTS
 from router.policy.owners import Owners
+from router.protocol import cors
 from router.protocol.endpoints import Endpoints
 from router.protocol.http import scan
 from router.relay import ending
@@ -32,13 +38,16 @@ from router.relay.downstream import Downstream
 from router.relay.lookout import Lookout
 from router.relay.outbox import Outbox
 from router.relay.pool import ConnectError
-from router.relay.request import authenticate
+from router.relay.request import authenticate, refuse_page
 from router.relay.service import Relay, Snapshot
 from router.relay.tasks import Tasks
 from router.relay.wire import Wire, build_wires, retire_unused
 from router.service_manager import ServiceManager
+from router.status import present
+from router.status.snapshot import EVERYTHING, PAGE, Status
 from router.telemetry.access_log import AccessLog
 from router.telemetry.metrics import Metrics
+from router.telemetry.tracing import Tracing
 from router.web import admin, data, dial
 from router.web.reach import Says
 from router.web.realtime import Sockets
@@ -48,22 +57,23 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from router.config.schema import CodeStyle, Listen
+    from router.config.schema import CodeStyle
     from router.events import Event
+    from router.listeners import Change
     from router.policy.keys import KeyState
     from router.relay.exchange import Exchange
 
 _logger = logging.getLogger(__name__)
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: with 128, five hundred clients that arrive at once wait for seconds."""
-
 HOUSEKEEPING_S = 1.0
 """How often idle upstream connections are looked at, and the loop's lateness is measured. Not more often: while a timer
 is near, each wait of the loop sets the processor's clock anew, and four times a second made a chunk 3 % dearer."""
 
-FIXED = ("listen", "admin")
+FIXED = ("log.queue_max",)
 """Settings that are read at the start alone."""
+
+ADVICE_MAX = 10
+"""Warnings about a configuration that the log repeats: it is for those who never ran `check`."""
 
 POLL_S = 0.02
 FLUSH_S = 2.0
@@ -89,28 +99,29 @@ class Daemon:
         self._log_fd = log_fd
         self._loaded: Loaded
         self._relay: Relay
+        self._status: Status
         self._outbox: Outbox
         self._watcher: Watcher
         self._manager = manager or ServiceManager({}, pid=0)
         self._handed_over = sockets
-        """Listeners in place of settings, from `service_manager.sockets`."""
+        """Listeners in place of those in the file, from `service_manager.sockets`."""
         self._refused = False
         """The last reload was, so that an older configuration runs."""
-        self._servers: list[asyncio.Server] = []
+        self._listeners: Listeners
         self._runners: list[web.AppRunner] = []
         self._consumers: list[Callable[[Event], None]] = []
         self._reloading = asyncio.Lock()
-        self._started = time.monotonic()
-        self._bound: dict[str, Listen] = {}
-        """What `FIXED` settings were when we started, but for those that sockets stand in for."""
+        self._fixed: dict[str, Any] = {}
+        """What `FIXED` settings were when we started."""
         self._hurry = asyncio.Event()
         self._stopped: asyncio.Future[None] | None = None
         self._background = Tasks(self._background_failed)
         self._log: AccessLog
         self._metrics = Metrics(version=__version__, loop_name=_loop_name())
+        self._tracing = Tracing(self._tell)
         self._sockets = Sockets(lambda: self._relay, self.find_key, _connect, _SAYS)
         self.data_address = ("", 0)
-        """Where clients connect, once started."""
+        """Where clients connect, once started: the first listener."""
         self.admin_address = ("", 0)
 
     def __repr__(self) -> str:
@@ -167,7 +178,9 @@ class Daemon:
             web=web_protocol,
             crowd=Crowd(self._connections_max),
         )
-        self._metrics.live(lambda: status.live(self._relay, self._log.dropped, self._sockets.in_flight()))
+        self._status = Status(self._relay, self._metrics.cells, self._sockets.in_flight, lambda: self._log.dropped)
+        self._consumers.append(self._status.emit)
+        self._metrics.live(lambda: replace(self._status.live(), spans_dropped=self._tracing.dropped))
         self._configure_telemetry()
         self._log.start()
         try:
@@ -177,8 +190,11 @@ class Daemon:
             raise
         for work, name in ((self._watch, "config watch"), (self._keep_house, "housekeeping")):
             self._background.spawn(self._again(work, name), name)
-        host, port = self.data_address
-        self._notice("info", f"listening on {host}:{port}", f"admin on {self.admin_address[0]}:{self.admin_address[1]}")
+        self._say_where()
+        for identity in self._listeners.identities:
+            if identity.has_expired:
+                self._notice("warning", "clients will refuse our certificate", identity.says)
+        self._advise()
         if self._handed_over:
             self._notice("info", "took over sockets", service_manager.described(self._handed_over))
 
@@ -195,21 +211,34 @@ class Daemon:
 
     async def _listen(self) -> None:
         config, relay = self._loaded.config, self._relay
-        self._bound = {name: getattr(config, name) for name in FIXED if name not in self._handed_over}
+        self._fixed = {name: attrgetter(name)(config) for name in FIXED}
         runner = web.AppRunner(admin.build(self, self._metrics), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        for where in self._places("listen"):
-            self._servers.append(await relay.loop.create_server(lambda: Downstream(relay), **where, backlog=BACKLOG))
-        for where in self._places("admin"):
-            await (web.SockSite if "sock" in where else web.TCPSite)(runner, **where).start()
-        self.data_address = self._servers[0].sockets[0].getsockname()[:2]
-        self.admin_address = runner.addresses[0][:2]
+        server = runner.server
+        assert server is not None  # it is set up
+        entrances = {
+            "listen": Entrance(
+                accept=lambda: Downstream(relay), connections=lambda: relay.connections, finish=Downstream.finish
+            ),
+            "admin": Entrance(
+                accept=server,
+                connections=lambda: server.connections,
+                finish=lambda each: self._background.spawn(admin.finish(each), "end of an admin connection"),
+            ),
+        }
+        self._listeners = Listeners(entrances, self._handed_over)
+        (await self._listeners.change(config)).apply()
 
-    def _places(self, setting: str) -> list[dict[str, Any]]:
-        """Where to listen, as servers take it: the sockets that were handed over, or else the address in the file."""
-        host, port = _split(getattr(self._loaded.config, setting))
-        return [{"sock": each} for each in self._handed_over.get(setting, ())] or [{"host": host, "port": port}]
+    def _say_where(self) -> None:
+        described, first = self._listeners.described, self._listeners.first
+        self.data_address, self.admin_address = first("listen"), first("admin")
+        self._notice("info", f"listening on {described('listen')}", f"admin on {described('admin')}")
+
+    def _advise(self) -> None:
+        """Tell what the configuration says and its operator has probably not meant; `check` tells all of it."""
+        for warning in self._loaded.warnings[:ADVICE_MAX]:
+            self._notice("warning", "configuration: probably not meant", warning)
 
     def _snapshot(self, loaded: Loaded, previous: Snapshot | None) -> Snapshot:
         """Make a configuration ready to serve, taking over the state of what stays."""
@@ -230,11 +259,14 @@ class Daemon:
                 bare=loaded.config.bare_paths, unknown=loaded.config.passthrough_unknown_paths, pins=loaded.config.pins
             ),
             wires=wires,
+            cors=cors.build(loaded.config.cors),
+            sample=loaded.config.tracing.sample if loaded.config.tracing is not None else None,
         )
 
     def _configure_telemetry(self) -> None:
         snapshot = self._relay.snapshot
         self._log.exchanges = snapshot.config.log.access
+        self._tracing.configure(self._loaded.config, self._loaded.secrets, self._consumers)
         self._metrics.configure(snapshot.config.models, snapshot.config.upstreams, snapshot.digest, time.time())
 
     # live change
@@ -251,19 +283,27 @@ class Daemon:
             if loaded.digest == self._loaded.digest:
                 return self._reloaded("unchanged")
             try:
-                return self._apply(loaded)
+                listeners = await self._listeners.change(loaded.config)
+            except OSError as error:
+                return self._reloaded("rejected", faults=(f"{self._path.name}: {error.strerror}",))
+            try:
+                return self._apply(loaded, listeners)
             except (OSError, ValueError) as error:  # a CA file that is none, say
+                listeners.undo()
                 return self._reloaded("rejected", faults=(f"{self._path.name}: {error}",))
 
-    def _apply(self, loaded: Loaded) -> ConfigReloaded:
+    def _apply(self, loaded: Loaded, listeners: Change) -> ConfigReloaded:
         before = self._relay.snapshot
-        snapshot = self._snapshot(loaded, before)
+        snapshot = self._snapshot(loaded, before)  # it alone may fail
         self._relay.snapshot = snapshot
         self._relay.owners.ids_max, self._relay.owners.ttl_s = loaded.config.sticky.ids_max, loaded.config.sticky.ttl
         self._loaded = loaded
         retire_unused(before.wires.values(), snapshot.wires)
         self._configure_telemetry()
-        changed = tuple(name for name, bound in self._bound.items() if bound != getattr(loaded.config, name))
+        if listeners.apply():
+            self._say_where()
+        self._advise()
+        changed = tuple(name for name, fixed in self._fixed.items() if fixed != attrgetter(name)(loaded.config))
         return self._reloaded("applied", needs_restart=changed)
 
     def _reloaded(
@@ -299,6 +339,7 @@ class Daemon:
         # First of all: a fault of ours further down is not a loop that is stuck.
         self._manager.look(now, now + pause_s, self._line, stopping=self._stopped is not None)
         self._metrics.observe_lag(max(0.0, now - due))
+        self._status.keep(now)
         for wire in self._relay.snapshot.wires.values():
             wire.sweep(now)
 
@@ -316,6 +357,11 @@ class Daemon:
 
     def _background_failed(self, name: str, error: BaseException) -> None:
         self._notice("error", f"background task failed: {name}", "".join(traceback.format_exception(error)))
+
+    def _tell(self, message: str, detail: str) -> None:
+        """Warn an operator, from another thread. The loop that will not hear it any more is about to end."""
+        with contextlib.suppress(RuntimeError):
+            self._relay.loop.call_soon_threadsafe(self._notice, "warning", message, detail)
 
     def _notice(self, level: str, message: str, detail: str = "") -> None:
         self._emit(Notice(time.time(), level, message, detail))
@@ -343,8 +389,7 @@ class Daemon:
         self.drain()
         await self._wait(settings.notice, lambda: False)
         relay.closed = True
-        for server in self._servers:
-            server.close()
+        self._listeners.close("listen")
         for connection in tuple(relay.connections):
             connection.close_if_idle()
         await self._wait(settings.drain, lambda: not relay.exchanges and not self._sockets.open)
@@ -365,8 +410,7 @@ class Daemon:
 
     async def _close(self) -> None:
         """Close what is open, end what runs, write what is queued."""
-        for server in self._servers:
-            server.close()
+        self._listeners.close("listen", "admin")
         self._outbox.flush()
         for connection in tuple(self._relay.connections):
             connection.transport.abort()
@@ -377,6 +421,7 @@ class Daemon:
         for wire in self._relay.snapshot.wires.values():
             wire.close()
         await asyncio.sleep(0)  # transports tell their protocols in the next turn of the loop
+        await asyncio.to_thread(self._tracing.close, FLUSH_S)
         self._notice("info", "stopped")
         await asyncio.to_thread(self._log.close, FLUSH_S)
 
@@ -386,6 +431,12 @@ class Daemon:
     def digest(self) -> str:
         """Of the running configuration."""
         return self._loaded.digest
+
+    @property
+    def admin_token(self) -> str:
+        """The hash of what operators must show."""
+        token = self._loaded.config.admin_token
+        return "" if token is None else secrets.digest(token, self._loaded.secrets)
 
     @property
     def code_style(self) -> CodeStyle:
@@ -400,13 +451,21 @@ class Daemon:
         """Whether new requests are welcome, and why not."""
         return (False, "draining") if self._relay.draining else (True, "")
 
-    def state(self) -> Mapping[str, Any]:
-        """The status page."""
-        return status.page(self._relay, self._started, self._log.dropped, self._sockets.in_flight())
+    def state(self, *, bounded: bool = False) -> Mapping[str, Any]:
+        """What the status page shows; bounded to what a person can read, or all."""
+        return self._status.page(PAGE if bounded else EVERYTHING)
+
+    def explain(self, question: bytes) -> tuple[int, object]:
+        """What would happen to a request now, and why: the status, and the value to write as JSON."""
+        relay = self._relay
+        subject = Subject(
+            snapshot=relay.snapshot, owners=relay.owners, live=True, closed=relay.closed, body_bytes=relay.body_bytes
+        )
+        return replied(subject, question, time.monotonic())
 
     def idle(self) -> dict[str, int]:
         """What is held for requests: all zero at rest."""
-        return status.held(self._relay) | {"sockets": len(self._sockets)}
+        return present.held(self._relay) | {"sockets": len(self._sockets)}
 
     def request_id(self) -> str:
         """A new one."""
@@ -420,16 +479,22 @@ class Daemon:
         """Whose request this is; None if no keys are configured.
 
         Raises:
-            RequestError: it is nobody's we know.
+            RequestError: it is nobody's we know, or a page's that is not let in.
         """
-        return authenticate(
-            self._relay.snapshot.keyring, scan([name + b": " + value for name, value in headers]).credential
-        )
+        snapshot, facts = self._relay.snapshot, scan([name + b": " + value for name, value in headers])
+        if facts.origin and not (snapshot.cors and snapshot.cors.lines(facts.origin)):
+            refuse_page(snapshot.keyring, facts.origin)
+        return authenticate(snapshot.keyring, facts.credential)
 
     @property
     def bare_paths(self) -> bool:
         """The same paths are served without `/v1`."""
         return self._loaded.config.bare_paths
+
+    @property
+    def cors(self) -> cors.Cors | None:
+        """Which pages in browsers are let in."""
+        return self._relay.snapshot.cors
 
     def models_for(self, key: KeyState | None) -> Sequence[str]:
         """The models that a key may use, by name; patterns stand for names that only the upstream knows."""
@@ -464,11 +529,6 @@ _SAYS = Says(
     outcome=ending.outcome,
 )
 """What clients of sockets are told: the words of every other exchange."""
-
-
-def _split(listen: Listen) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _loop_name() -> str:

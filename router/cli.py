@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from router.commands import check, config, demo, serve, simulate, version
-from router.commands.options import EX_CONFIG
+from router.commands import (
+    check,
+    completion,
+    config,
+    demo,
+    doctor,
+    drain,
+    explain,
+    import_,
+    init,
+    key,
+    manual,
+    reload,
+    serve,
+    simulate,
+    top,
+    version,
+)
+from router.commands.options import EX_CONFIG, DaemonError
+from router.commands.terminal import visible
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,13 +35,17 @@ if TYPE_CHECKING:
 
 GROUPS: Final[dict[str, tuple[ModuleType, ...]]] = {
     "serve": (serve, demo),
-    "configure": (check, config),
-    "inspect": (simulate,),
-    "about": (version,),
+    "configure": (init, check, config, key, import_),
+    "operate": (reload, drain, top),
+    "inspect": (explain, doctor, simulate),
+    "about": (version, manual, completion),
 }
 """The commands in the order of `--help`. Each module says what `router.commands` asks of it."""
 
 ABOUT: Final = "A load-balancing router between OpenAI-compatible clients and many upstreams."
+
+EX_PIPE: Final = 141
+"""What a shell says of a program that SIGPIPE ended."""
 
 EXAMPLES: Final = """\
 examples:
@@ -36,15 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        if sys.stdout is not None:  # it is where nobody has it open
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as in `config show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_PIPE
     except ConfigError as error:
         for fault in error.faults:
-            print(fault, file=sys.stderr)
+            print(visible(fault), file=sys.stderr)
         advice = f"mend the file and check it: llm-router check -c {options.config}"
         print(f"{len(error.faults)} fault(s); {advice}", file=sys.stderr)
         return EX_CONFIG
+    except DaemonError as error:
+        print(*error.lines, sep="\n", file=sys.stderr)
+        return error.exit_status
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
             each = commands.add_parser(module.NAME, help=module.HELP, description=module.HELP)
             module.arguments(each)
             each.set_defaults(command=module.run)
+    top.set_defaults(whole=top)  # for the commands that tell what all of them are
     return top
 
 

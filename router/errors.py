@@ -31,6 +31,7 @@ class Kind(StrEnum):
     MISSING_KEY = "missing_api_key"
     INVALID_KEY = "invalid_api_key"
     MODEL_NOT_ALLOWED = "model_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     MODEL_NOT_FOUND = "model_not_found"
     UNKNOWN_ENDPOINT = "unknown_endpoint"
     NOT_FOUND = "not_found"
@@ -84,6 +85,7 @@ TABLE: dict[Kind, Row] = {
     Kind.MISSING_KEY: Row(401, "unauthorized", _INVALID, "missing_api_key", "authentication_error"),
     Kind.INVALID_KEY: Row(401, "unauthorized", _INVALID, "invalid_api_key", "authentication_error"),
     Kind.MODEL_NOT_ALLOWED: Row(403, "forbidden", _INVALID, "model_not_allowed", "permission_error"),
+    Kind.ORIGIN_NOT_ALLOWED: Row(403, "forbidden", _INVALID, "origin_not_allowed", "permission_error"),
     Kind.MODEL_NOT_FOUND: Row(404, "not_found", _INVALID, "model_not_found", "not_found_error"),
     Kind.UNKNOWN_ENDPOINT: Row(404, "not_found", _INVALID, "unknown_endpoint", "not_found_error"),
     Kind.NOT_FOUND: Row(404, "not_found", _INVALID, "not_found", "not_found_error"),

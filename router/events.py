@@ -135,6 +135,10 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Request sent to response head; `NEVER` if none came."""
     connect_s: float = NEVER
     """Time to connect; `NEVER` for a connection from the pool."""
+    span_id: str = ""
+    """Its span in the trace, 16 hex digits; empty if none is kept."""
+    offset_s: float = NEVER
+    """From the first byte of the request to the pick; known of attempts that have a span."""
 
 
 class ExchangeEnded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event", tag="exchange"):
@@ -194,6 +198,14 @@ class ExchangeEnded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, t
     """Parameters of the request that its translation for the upstream left out (PROTOCOL 10)."""
     metered: bool = True
     """False: whole answers of this kind carry no usage, so that none is missing."""
+    trace_id: str = ""
+    """Of the client's `traceparent`, or of the trace that begins here: 32 hex digits."""
+    trace_sampled: bool = False
+    """The spans of that trace are kept: whoever sees the id will find it."""
+    span_id: str = ""
+    """Our span in it, 16 hex digits; empty if we keep none."""
+    parent_span_id: str = ""
+    """The client's span; empty if the trace begins here, or we keep no span."""
 
 
 class UpstreamEjected(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="ejected"):
@@ -231,6 +243,8 @@ class LimitDecided(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag
     """Whose it is: `key`. An upstream that is at its limit is passed over, which refuses nobody."""
     limit: str
     """`requests`, `tokens` or `concurrency`."""
+    key: str
+    """The configured name."""
 
 
 class ConfigReloaded(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="reload"):

@@ -141,8 +141,8 @@ def sockets(environ: Mapping[str, str], *, pid: int) -> dict[str, list[socket.so
     """Take over the listening sockets that were handed to this process, by the setting that each stands in for.
 
     Raises:
-        HandoverError: One has no name that we know or is not a TCP listener. None is taken then: a socket that the
-            manager holds open and nobody serves would keep clients waiting for good.
+        HandoverError: One has no name that we know or does not listen for streams. None is taken then: a socket that
+            the manager holds open and nobody serves would keep clients waiting for good.
     """
     if environ.get("LISTEN_PID") != str(pid):
         return {}
@@ -173,7 +173,7 @@ def faults(config: Config, taken: Mapping[str, Sequence[socket.socket]]) -> tupl
     """What is wrong with a configuration, right by itself, where these sockets stand in for its addresses."""
     found = []
     for setting, listeners in taken.items():
-        for where in map(_where, listeners):
+        for where in map(address_of, listeners):
             if setting == "listen" and not config.keys and not addresses.is_loopback(where):
                 found.append(f"keys: the service manager listens on {where}, where without keys anybody could use it")
             found += [
@@ -186,7 +186,7 @@ def faults(config: Config, taken: Mapping[str, Sequence[socket.socket]]) -> tupl
 
 def described(taken: Mapping[str, Sequence[socket.socket]]) -> str:
     """What was taken over, for the log."""
-    return ", ".join(f"{setting} {_where(each)}" for setting, listeners in taken.items() for each in listeners)
+    return ", ".join(f"{setting} {address_of(each)}" for setting, listeners in taken.items() for each in listeners)
 
 
 def _setting(name: str) -> str:
@@ -202,13 +202,17 @@ def _listener(descriptor: int, name: str) -> socket.socket:
         given = socket.socket(fileno=descriptor)
     except OSError as error:
         raise HandoverError(f"descriptor {descriptor}, named {name}, is no socket: {error.strerror}") from None
-    is_tcp = given.family in {socket.AF_INET, socket.AF_INET6} and given.type == socket.SOCK_STREAM
-    if not is_tcp or not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    is_stream = given.family in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX} and given.type == socket.SOCK_STREAM
+    if not is_stream or not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         given.close()
-        raise HandoverError(f"descriptor {descriptor}, named {name}, is no TCP socket that listens; see ListenStream=")
+        raise HandoverError(f"descriptor {descriptor}, named {name}, is no socket that listens; see ListenStream=")
     return given
 
 
-def _where(listener: socket.socket) -> Listen:
-    host, port = listener.getsockname()[:2]
+def address_of(listener: socket.socket) -> Listen:
+    """Return the address at which a socket listens."""
+    name = listener.getsockname()
+    if isinstance(name, str | bytes):
+        return Listen(addresses.UNIX + os.fsdecode(name).replace("\0", "@"))  # `@`: it has no file
+    host, port = name[:2]
     return Listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -289,6 +289,8 @@ CLIENT = {
         "web/test_data.py::test_a_head_that_never_ends_is_not_waited_for",
         "relay/test_crowd.py::test_half_heads_take_nobodys_room",
         "relay/test_crowd.py::test_an_address_has_its_bound_on_the_wire",
+        "relay/test_listener_kinds.py::test_a_handshake_has_its_time",
+        "relay/test_listener_kinds.py::test_handshakes_make_room",
     ),
     "C8": held("stops in its body", "relay/test_clients.py::test_a_body_that_stalls_is_ended"),
     "C9": held(
@@ -449,7 +451,7 @@ INPUT = {
     "M27": held(
         "admin pages at the data port",
         "relay/test_malformed.py::test_only_exact_paths_are_served",
-        "config/test_checks.py::test_the_listeners_must_differ",
+        "config/test_listener_checks.py::test_listeners_must_differ",
     ),
 }
 
@@ -525,7 +527,7 @@ CONFIG = {
         "policy/test_catalogue.py::test_a_reload_keeps_what_is_counted_and_learnt",
         "policy/test_catalogue.py::test_a_changed_identity_starts_anew",
     ),
-    "G16": held("another address to listen on", "relay/test_reload.py::test_settings_that_need_a_restart_are_named"),
+    "G16": held("another address to listen on", "test_listeners.py::test_listeners_come_and_go"),
     "G17": held(
         "a key is deleted",
         "relay/test_reload.py::test_a_deleted_key_is_refused_and_its_streams_finish",

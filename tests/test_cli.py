@@ -21,7 +21,7 @@ from router.cli import GROUPS
 from router.config import schema
 from tests.harness import chat
 from tests.harness.client import Client, Ending, post
-from tests.harness.program import PATIENCE_S, Running, command, program, running
+from tests.harness.program import PATIENCE_S, ROOT, Running, command, program, running
 from tests.harness.router import UPSTREAM_SECRET, config
 from tests.harness.upstream import (
     ScriptedUpstream,
@@ -191,6 +191,20 @@ async def test_config_show_fills_in_every_default_and_no_secret(path: Path) -> N
     assert shown["listen"] == "127.0.0.1:8080"
 
 
+async def test_whoever_reads_may_have_seen_enough(path: Path) -> None:
+    """A pipe whose reader is gone, as with `| head -1`, ends a command without a word, with SIGPIPE's status."""
+    write(path, config("http://127.0.0.1:1/v1"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "router", "config", "show", "-c", str(path), "--no-env",
+        cwd=ROOT, stdout=writing, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (141, b"")
+
+
 # The daemon
 
 
@@ -230,6 +244,21 @@ async def test_sighup_with_a_faulty_file_changes_nothing(path: Path, upstream: S
             assert (await client.answer()).status == 200
         router.signal(signal.SIGTERM)
         assert await router.end() == 0
+
+
+async def test_what_is_probably_not_meant_is_in_the_log(path: Path, upstream: ScriptedUpstream) -> None:
+    """Warnings of `check` are notices at the start and at a reload, each with its place; they hinder neither."""
+    unused = {"unused": {"base_url": "http://127.0.0.1:1/v1"}}
+    settings = config(upstream)
+    write(path, settings | {"upstreams": settings["upstreams"] | unused})
+    async with running(path) as router:
+        notice = await router.line("notice")
+        assert (notice["level"], notice["message"]) == ("warning", "configuration: probably not meant")
+        assert re.fullmatch(r".*router\.yaml:\d+:\d+: warning: upstreams\.unused: nothing uses it", notice["detail"])
+        write(path, settings | {"upstreams": settings["upstreams"] | {"idle": unused["unused"]}})
+        router.signal(signal.SIGHUP)
+        assert "upstreams.idle" in (await router.line("notice"))["detail"]
+        assert (await router.line("reload"))["result"] == "applied"
 
 
 async def test_sighup_while_starting_does_no_harm(path: Path, upstream: ScriptedUpstream) -> None:

@@ -245,8 +245,8 @@ def handed_over(*kinds: str, **environ: str) -> Any:
 
 def test_sockets_are_taken_over_by_name() -> None:
     """Each stands in for its setting, in the order given, several for one as well; no program of ours inherits them."""
-    taken = handed_over("tcp", "tcp", "tcp6", listen_fdnames="http:admin:http")
-    assert taken == {"listen": [[3, False], [5, False]], "admin": [[4, False]]}
+    taken = handed_over("tcp", "tcp", "tcp6", "unix", listen_fdnames="http:admin:http:http")
+    assert taken == {"listen": [[3, False], [5, False], [6, False]], "admin": [[4, False]]}
 
 
 @pytest.mark.parametrize("environ", [{"listen_pid": "1"}, {"listen_pid": ""}, {"listen_fds": "0"}])
@@ -261,8 +261,7 @@ def test_what_is_meant_for_nobody_or_another_is_left_alone(environ: dict[str, st
         (("tcp",), {"listen_fdnames": "llm-router.socket"}, "FileDescriptorName=http or admin"),
         (("tcp",), {}, "'unknown'"),
         (("tcp", "tcp"), {"listen_fdnames": "http"}, "'unknown'"),
-        (("udp",), {"listen_fdnames": "http"}, "no TCP socket that listens"),
-        (("unix",), {"listen_fdnames": "admin"}, "no TCP socket that listens"),
+        (("udp",), {"listen_fdnames": "http"}, "no socket that listens"),
         (("tcp", "deaf"), {"listen_fdnames": "http:admin"}, "descriptor 4"),
         (("file",), {"listen_fdnames": "http"}, "is no socket"),
         (("closed",), {"listen_fdnames": "http"}, "is no socket"),
@@ -305,6 +304,15 @@ def test_without_keys_only_this_machine_is_served(setting: str, host: str, keys:
         config = configured(BARE.replace("PORT", "8001") + KEYS * keys)
         told = service_manager.faults(config, {setting: [listener]})
         assert ["without keys" in fault for fault in told] == [True] * open_to_all
+
+
+def test_a_unix_socket_is_of_this_machine(tmp_path: Path) -> None:
+    """It needs no keys, no URL leads to it, and it is named by its path."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "router.sock"))
+        taken = {"listen": [listener]}
+        assert service_manager.faults(configured(BARE.replace("PORT", "8001")), taken) == ()
+        assert service_manager.described(taken) == f"listen unix:{tmp_path}/router.sock"
 
 
 def test_an_upstream_that_leads_back_is_told() -> None:

@@ -1,8 +1,9 @@
-"""Where the router listens and where upstreams are: `host:port` and base URLs, and whether one leads to the other."""
+"""Where the router listens and where upstreams are: addresses and base URLs, and whether one leads to the other."""
 
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 URL_MAX: Final = 2048
 """Characters of a base URL."""
+
+UNIX: Final = "unix:"
+"""What stands before the path of a unix socket."""
 
 _NAME = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LISTEN = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
@@ -37,16 +41,21 @@ class BaseUrl(NamedTuple):
 
 
 def listen(value: Resolved) -> Listen:
-    """Read `host:port`, `[v6]:port` or `:port` (every interface).
+    """Read `host:port`, `[v6]:port`, `:port` (every interface) or `unix:/path`.
 
     Raises:
         BadValue: It is something else.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         raise BadValue(f"expected host:port, found a number; write ':{value}' for every interface")
+    if isinstance(value, str) and value.startswith(UNIX):
+        path = value.removeprefix(UNIX)
+        if not path.isprintable() or path != path.strip() or posixpath.basename(path) in {"", ".", ".."}:
+            raise BadValue("after unix: stands the path of a file, as in unix:/run/llm-router/router.sock")
+        return Listen(value)
     parts = _LISTEN.fullmatch(value) if isinstance(value, str) else None
     if parts is None:
-        raise BadValue(f'expected host:port, "[v6]:port" or :port, found {described(value)}')
+        raise BadValue(f'expected host:port, "[v6]:port", :port or unix:/path, found {described(value)}')
     if int(parts["port"]) > 65535:
         raise BadValue(f"port {parts['port']} is more than 65535")
     host = parts["v6"] or parts["host"]
@@ -55,8 +64,19 @@ def listen(value: Resolved) -> Listen:
     return Listen(parts[0])
 
 
+def unix_path(where: Listen) -> str | None:
+    """The path of a unix socket, as it is written; None: it is an address of the network."""
+    return where.removeprefix(UNIX) if where.startswith(UNIX) else None
+
+
+def within(where: Listen, folder: str) -> Listen:
+    """Let the path of a unix socket begin at a folder, unless it is absolute."""
+    path = unix_path(where)
+    return where if path is None else Listen(UNIX + posixpath.join(folder, path))
+
+
 def address(where: Listen) -> tuple[str | None, int]:
-    """Split into what `create_server` takes; host None is every interface, IPv4 and IPv6."""
+    """Split an address of the network into what `create_server` takes; host None is every interface, v4 and v6."""
     host, _, port = where.rpartition(":")
     return host.strip("[]") or None, int(port)
 
@@ -73,8 +93,8 @@ def base_url(text: str) -> BaseUrl:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise BadValue(f"not a URL: {error}") from None
+    except ValueError:  # whose text may repeat a password that stands where a port should
+        raise BadValue("not a URL: its port is no number, or its brackets hold no address") from None
     if parts.scheme not in {"http", "https"}:
         raise BadValue("must begin with http:// or https://")
     if "@" in parts.netloc:
@@ -109,12 +129,17 @@ def proxy_url(text: str) -> BaseUrl:
 
 def is_loopback(where: Listen) -> bool:
     """Whether only programs on this machine can connect to it."""
+    if unix_path(where) is not None:
+        return True
     host = address(where)[0]
     return host is not None and all(_is_loopback(each) for each in _addresses(host))
 
 
 def overlaps(one: Listen, other: Listen) -> bool:
     """Whether both cannot be bound at once."""
+    path, other_path = unix_path(one), unix_path(other)
+    if path is not None or other_path is not None:
+        return None not in {path, other_path} and posixpath.normpath(path or "") == posixpath.normpath(other_path or "")
     host, port = address(one)
     other_host, other_port = address(other)
     if port != other_port or port == 0:
@@ -129,6 +154,8 @@ def overlaps(one: Listen, other: Listen) -> bool:
 
 def reaches(url: BaseUrl, where: Listen) -> bool:
     """Whether this machine, connecting to `url`, would arrive at `where`, as far as can be said without asking DNS."""
+    if unix_path(where) is not None:
+        return False
     host, port = address(where)
     if url.port != port:
         return False

@@ -1,25 +1,77 @@
-"""The PEM files of an upstream: read, and given to OpenSSL, before anything is connected to."""
+"""PEM files of upstreams and of our listeners: read, and given to OpenSSL, before anything is connected or served."""
 
 from __future__ import annotations
 
+import base64
+import re
 import ssl
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
     from router.config.report import Path, Report
-    from router.config.schema import Tls
+    from router.config.schema import ServerTls, Tls
     from router.config.sources import Sources
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----"
 _PRIVATE_KEY = b"PRIVATE KEY-----"
+_FIRST = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----")
+_VERSION = 0xA0
+"""The tag of a certificate's version, which the oldest ones leave out."""
+_UTC_TIME = 0x17
 
 
 def check(tls: Tls, path: Path, report: Report, *, directory: FilePath, sources: Sources) -> None:
     """Report every file that cannot be read, holds something else, or does not belong to the other."""
     _check_authorities(tls.ca, (*path, "ca"), report, directory, sources)
+    _check_own(tls, path, report, directory, sources)
+
+
+def check_server(tls: ServerTls, path: Path, report: Report, *, directory: FilePath, sources: Sources) -> None:
+    """As `check`, of a listener."""
+    _check_authorities(tls.client_ca, (*path, "client_ca"), report, directory, sources)
+    _check_own(tls, path, report, directory, sources)
+
+
+def not_after(pem: bytes) -> float:
+    """When the first certificate in a file ends to be valid, as seconds since the epoch.
+
+    Raises:
+        ValueError: There is none, or it is not one as RFC 5280 has it.
+    """
+    found = _FIRST.search(pem)
+    if found is None:
+        raise ValueError("no certificate in PEM form")
+    try:
+        fields = _elements(_elements(_elements(base64.b64decode(found[1]))[0][1])[0][1])
+        if fields[0][0] == _VERSION:
+            del fields[0]
+        tag, text = _elements(fields[3][1])[1]  # serial number, algorithm, issuer, validity: not before, not after
+        digits = text.decode("ascii")
+        if tag == _UTC_TIME:  # two digits of the year (RFC 5280 section 4.1.2.5.1)
+            digits = ("19" if digits >= "50" else "20") + digits
+        return datetime.strptime(digits, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except (IndexError, ValueError):
+        raise ValueError("not a certificate") from None
+
+
+def _elements(der: bytes) -> list[tuple[int, bytes]]:
+    """The elements that stand side by side in DER (X.690 section 8.1): tag and content of each."""
+    found, at = [], 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            octets = length & 0x7F
+            length, at = int.from_bytes(der[at : at + octets], "big"), at + octets
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found
+
+
+def _check_own(tls: Tls | ServerTls, path: Path, report: Report, directory: FilePath, sources: Sources) -> None:
     if tls.cert is None:
         if tls.key is not None and not report.is_lost((*path, "cert")):
             report.add((*path, "key"), "needs cert, the certificate that belongs to it")

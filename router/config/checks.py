@@ -9,7 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from router.config import addresses
+from router.config import tracing_checks
 from router.config.expand import spread_all
 from router.config.report import Path, Report, shown
 from router.config.schema import MODEL_OPTIONAL, PIN_FAMILIES, Config, Limits, Model, Settings
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 NAME_MAX: Final = 128
 """Characters of the name of an upstream, model or key: they become metric labels."""
 
-_NAME_RULE: Final = f"a name has 1 to {NAME_MAX} printable characters, with no space at its ends"
+NAME_RULE: Final = f"a name has 1 to {NAME_MAX} printable characters, with no space at its ends"
 
 Level = tuple[Path, Settings]
 """A place where a setting may be given, and what is given there; a list of them begins with the one that wins."""
 
 
-def check(config: Config, report: Report, *, directory: FilePath) -> None:
-    """Report every contradiction between settings; relative paths begin at `directory`."""
+def check(config: Config, report: Report, *, directory: FilePath | None) -> None:
+    """Report every contradiction between settings.
+
+    Relative paths begin at `directory`; without one no folder is looked at.
+    """
     for section in ("upstreams", "models", "keys"):
         _check_names(getattr(config, section), section, report)
-    _check_listeners(config, report)
     _check_pools(config, report)
     _check_fallbacks(config.models, report)
     _check_pins(config, report)
@@ -42,32 +44,24 @@ def check(config: Config, report: Report, *, directory: FilePath) -> None:
     for name, key in config.keys.items():
         _check_limits(key.limits, ("keys", name, "limits"), report)
         for index, pattern in enumerate(key.models):
-            if not _is_name(pattern):
-                report.add(("keys", name, "models", index), _NAME_RULE)
+            if not is_name(pattern):
+                report.add(("keys", name, "models", index), NAME_RULE)
     _check_order(config, report)
+    tracing_checks.check(config.tracing, report)
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether it may be the name of an upstream, model or key (`NAME_RULE`)."""
     return 0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip()
 
 
 def _check_names(names: Iterable[str], section: str, report: Report) -> None:
     names = tuple(names)
     for name in names:
-        if not _is_name(name):
-            report.add((section, name), _NAME_RULE)
+        if not is_name(name):
+            report.add((section, name), NAME_RULE)
     if not names and section != "keys" and report.is_clean((section,)):
         report.add((section,), f"names no {section[:-1]}; at least one is needed")
-
-
-def _check_listeners(config: Config, report: Report) -> None:
-    if not (report.is_clean(("listen",)) and report.is_clean(("admin",))):
-        return
-    if addresses.overlaps(config.listen, config.admin):
-        where = "listen" if report.is_written(("listen",)) and not report.is_written(("admin",)) else "admin"
-        report.add((where,), f"listen {config.listen} and admin {config.admin} are the same address")
-    if not config.keys and report.is_clean(("keys",)) and not addresses.is_loopback(config.listen):
-        report.add(("listen",), "without keys anybody could use it; give keys, or listen on 127.0.0.1")
 
 
 def _check_pools(config: Config, report: Report) -> None:
@@ -81,8 +75,8 @@ def _check_pools(config: Config, report: Report) -> None:
             here = (*path, index, "upstream")
             if not report.is_clean((*path, index)):
                 continue
-            if member.model is not None and not _is_name(member.model):
-                report.add((*path, index, "model"), _NAME_RULE)
+            if member.model is not None and not is_name(member.model):
+                report.add((*path, index, "model"), NAME_RULE)
             if member.upstream not in known:
                 if not report.is_lost(("upstreams",)):
                     text = f"no upstream is named {shown(member.upstream)}{report.suggest(member.upstream, known)}"
@@ -136,11 +130,12 @@ def serving(name: str, models: Collection[str]) -> str | None:
     """Return the configured model that serves a name: the exact one, else the pattern with most literal characters."""
     if name in models:
         return name
-    patterns = (model for model in models if "*" in model and _matches(model, name))
+    patterns = (model for model in models if "*" in model and matches(model, name))
     return max(patterns, key=lambda pattern: len(pattern.replace("*", "")), default=None)
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name is matched by a pattern, in which `*` is any text."""
     # Atomic groups keep a pattern of many stars linear: each literal matches at its first place, which is enough.
     first, *middle, last = pattern.split("*")
     expression = re.escape(first) + "".join(f"(?>.*?{re.escape(part)})" for part in middle)
@@ -176,14 +171,18 @@ def _check_default_models(config: Config, report: Report) -> None:
             report.add(path, f"no model is named {shown(model)}{report.suggest(model, config.models)}")
 
 
-def _check_spool(folder: str | None, directory: FilePath, report: Report) -> None:
+def _check_spool(folder: str | None, directory: FilePath | None, report: Report) -> None:
     path = ("requests", "spool_dir")
     if folder is None or not report.is_clean(path):
         return
     if not folder.isprintable() or not folder.strip():
         report.add(path, "is not a path")
-    elif not os.access(directory / folder, os.W_OK | os.X_OK) or not (directory / folder).is_dir():
+    elif directory is not None and not _takes_files(directory / folder):
         report.add(path, "is not a folder in which files can be made")
+
+
+def _takes_files(folder: FilePath) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _check_limits(limits: Limits, path: Path, report: Report) -> None:

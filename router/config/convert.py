@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import posixpath
 import types
 import typing
 from enum import StrEnum
@@ -19,9 +20,12 @@ from router.config import addresses, presets, values
 from router.config.report import Path, Report, did_you_mean
 from router.config.schema import (
     ALLOW_DEFAULT,
+    Config,
     Count,
+    FileName,
     HeaderPolicy,
     Listen,
+    Listener,
     Member,
     Model,
     Seconds,
@@ -60,7 +64,7 @@ def _read(node: Node, kind: Any, path: Path, report: Report) -> Any:
     """Read a node as `kind`, a type as it stands in the schema; `_FAILED` after a fault was reported."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
-        return None if _is_null(node) else _read(node, arguments[0], path, report)
+        return None if is_null(node) else _read(node, arguments[0], path, report)
     if origin is typing.Annotated:
         return _bounded(_read(node, arguments[0], path, report), arguments[1], path, report)
     if origin is tuple:
@@ -78,17 +82,17 @@ def _read_struct(node: Node, kind: type[Settings], path: Path, report: Report) -
         return _FAILED
     if kind is Upstream:
         mapping = presets.with_preset(mapping, path, report)
-    fields = _fields(kind)
+    known = fields(kind)
     for name, unknown in mapping.entries.items():
-        if name not in fields and not (path == () and name.startswith(FREE_PREFIX)):
-            hint = report.suggest(name, fields) or f"; known here: {', '.join(fields)}"
+        if name not in known and not (path == () and name.startswith(FREE_PREFIX)):
+            hint = report.suggest(name, known) or f"; known here: {', '.join(known)}"
             report.add((*path, name), f"unknown setting{hint}", unknown.mark)
     given: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name, field in known.items():
         here = (*path, name)
         found: Any = _FAILED
         entry = mapping.entries.get(name)
-        if entry and (field.required or not (_is_null(entry.node) and _holds_several(field.type))):
+        if entry and (field.required or not (is_null(entry.node) and _holds_several(field.type))):
             found = _read_entry(entry, field.type, here, report)
         elif field.required and not report.is_lost((*path, "preset")):  # an unknown preset may have meant to give it
             report.add(here, "is missing")
@@ -100,13 +104,13 @@ def _read_struct(node: Node, kind: type[Settings], path: Path, report: Report) -
 
 
 @functools.cache
-def _fields(kind: type[Settings]) -> dict[str, msgspec.structs.FieldInfo]:
-    """The fields of a struct by name; kept, since msgspec evaluates all its annotations each time."""
+def fields(kind: type[Settings]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return the fields of a struct by name; kept, since msgspec evaluates all its annotations each time."""
     return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 def _read_list(node: Node, kind: Any, path: Path, report: Report) -> tuple[Any, ...] | _Failed:
-    if _is_null(node):
+    if is_null(node):
         return ()
     if not isinstance(node, Sequence):
         report.add(path, f"expected a list, found {_described(node)}; a list of one is written [value]")
@@ -141,6 +145,10 @@ def _read_value(node: Node, kind: type[Any], path: Path, report: Report) -> Any:
     try:
         if kind is Usd:
             return values.usd(node.text)
+        if kind is FileName:
+            return _file_name(_text(node.value), report.file(node.mark).folder)
+        if kind is Listen:
+            return addresses.within(addresses.listen(node.value), report.file(node.mark).folder)
         return _enum(node.value, kind) if issubclass(kind, StrEnum) else _READERS[kind](node.value)
     except BadValue as error:
         report.add(path, str(error))
@@ -149,7 +157,7 @@ def _read_value(node: Node, kind: type[Any], path: Path, report: Report) -> Any:
 
 def _as_mapping(node: Node, path: Path, report: Report, expected: str) -> Mapping | None:
     """A mapping with its flaws reported; nothing at all is an empty one, as when all that it held is commented out."""
-    if _is_null(node):
+    if is_null(node):
         return Mapping(node.mark)
     if not isinstance(node, Mapping):
         report.add(path, f"expected {expected}, found {_described(node)}")
@@ -160,22 +168,28 @@ def _as_mapping(node: Node, path: Path, report: Report, expected: str) -> Mappin
 
 
 def _expanded(node: Node, kind: type[Settings]) -> Node:
-    """Write out the short forms: a model that is only the name of an upstream, a member that is, `allow: default`."""
+    """Write out short forms: a model, member or listener that is one word, one listener without a list, and so on."""
+    if kind is Config and isinstance(node, Mapping):
+        return _with_list(_with_list(node, "listen"), "admin")
     if kind is HeaderPolicy and isinstance(node, Mapping):
         return _with_list(node, "allow", of=ALLOW_DEFAULT)
-    if _is_null(node) or not isinstance(node, Scalar):
+    if is_null(node) or not isinstance(node, Scalar):
         return node
     if kind is Member:
         return Mapping(node.mark, {"upstream": Entry(node.mark, node)})
+    if kind is Listener:
+        return Mapping(node.mark, {"address": Entry(node.mark, node)})
     if kind is Model:
         return Mapping(node.mark, {"pool": Entry(node.mark, Sequence(node.mark, [node]))})
     return node
 
 
-def _with_list(mapping: Mapping, name: str, *, of: str) -> Mapping:
-    """Write out a list of one that is given as the bare word `of`."""
+def _with_list(mapping: Mapping, name: str, *, of: str | None = None) -> Mapping:
+    """Write out a list of one that is given as what stands in it; `of`: only that bare word may."""
     entry = mapping.entries.get(name)
-    if entry is None or not isinstance(entry.node, Scalar) or entry.node.value != of:
+    if entry is None or isinstance(entry.node, Sequence) or is_null(entry.node):
+        return mapping
+    if of is not None and not (isinstance(entry.node, Scalar) and entry.node.value == of):
         return mapping
     listed = Entry(entry.mark, Sequence(entry.node.mark, [entry.node]))
     return Mapping(mapping.mark, {**mapping.entries, name: listed}, mapping.flaws)
@@ -205,7 +219,12 @@ def _placeholder(kind: Any) -> Any:
         return origin()
     if not issubclass(kind, Settings):
         return kind()
-    return kind(**{name: _placeholder(field.type) for name, field in _fields(kind).items() if field.required})
+    return kind(**{name: _placeholder(field.type) for name, field in fields(kind).items() if field.required})
+
+
+def _file_name(text: str, folder: str) -> FileName:
+    """Let a path begin at the folder of the first file, as all do behind this, and not at that of the file it is in."""
+    return FileName(posixpath.join(folder, text) if text.strip() else text)
 
 
 def _enum(value: Resolved, kind: type[StrEnum]) -> StrEnum:
@@ -252,7 +271,6 @@ _READERS: Final[dict[type[Any], Callable[[Resolved], Any]]] = {
     Seconds: values.seconds,
     Count: values.count,
     Size: values.size,
-    Listen: addresses.listen,
 }
 
 
@@ -277,5 +295,6 @@ def _holds_several(kind: Any) -> bool:
     return typing.get_origin(kind) in {tuple, dict} or (isinstance(kind, type) and issubclass(kind, Settings))
 
 
-def _is_null(node: Node) -> bool:
+def is_null(node: Node) -> bool:
+    """Whether nothing is written there, or `null`."""
     return isinstance(node, Scalar) and node.value is None

@@ -15,6 +15,7 @@ from router.config.presets import PRESETS
 from router.config.schema import (
     Config,
     Count,
+    Listener,
     Model,
     Seconds,
     Secret,
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 HIDDEN: Final = "(hidden)"
 """What stands for a value whose name says that it may be a credential."""
 
-_SENSITIVE = re.compile(
+SENSITIVE: Final = re.compile(
     r"key|token|secret|auth|passw|credential|cookie|signature|(^|[-_.])(sig|pass|pwd)($|[-_.])", re.IGNORECASE
 )
+"""A header or parameter with such a name may hold a credential."""
 
 
 def effective(loaded: Loaded) -> dict[str, Any]:
@@ -44,13 +46,16 @@ def effective(loaded: Loaded) -> dict[str, Any]:
     out.
     """
     config = loaded.config
-    shown = _plain(
+    shown = plain(
         msgspec.structs.replace(
             config,
             upstreams={name: _with_inherited(upstream, config) for name, upstream in config.upstreams.items()},
             models={name: _model_with_inherited(model, config) for name, model in config.models.items()},
         )
     )
+    for setting in ("listen", "admin"):
+        if len(shown[setting]) == 1:
+            shown[setting] = shown[setting][0]
     for upstream in shown["upstreams"].values():
         upstream["headers"]["set"] = _masked(upstream["headers"]["set"])
         upstream["query"] = _masked(upstream["query"])
@@ -62,7 +67,12 @@ def effective(loaded: Loaded) -> dict[str, Any]:
 
 def to_yaml(loaded: Loaded) -> str:
     """Return the configuration in effect as YAML that the loader reads the same, but for what is hidden."""
-    return yaml.dump(effective(loaded), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text(effective(loaded))
+
+
+def text(settings: Mapping[str, Any]) -> str:
+    """Return plain data as YAML that the loader reads the same."""
+    return yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _with_inherited(upstream: Upstream, config: Config) -> Upstream:
@@ -84,17 +94,19 @@ def _model_with_inherited(model: Model, config: Config) -> Model:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Turn settings into dicts, lists and what is written in YAML."""
+def plain(value: Any) -> Any:
+    """Turn settings, or values of them, into dicts, lists and what is written in YAML."""
     if isinstance(value, Secret):
         return _reference(value)
+    if isinstance(value, Listener) and value == Listener(address=value.address):
+        return str(value.address)
     if isinstance(value, Settings):
         pairs = msgspec.structs.asdict(value).items()
-        return {name: _plain(each) for name, each in pairs if each is not None}
+        return {name: plain(each) for name, each in pairs if each is not None}
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: plain(each) for name, each in value.items()}
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return _written(value)
 
 
@@ -114,14 +126,14 @@ def _written(value: Any) -> str | int | float | bool:
 
 
 def _reference(secret: Secret) -> dict[str, str]:
-    given = {name: value for name, value in msgspec.structs.asdict(secret).items() if value is not None}
+    given = {name: str(value) for name, value in msgspec.structs.asdict(secret).items() if value is not None}
     if "sha256" in given:
         given["sha256"] = given["sha256"][:8].lower() + "…"
     return given
 
 
 def _masked(pairs: Mapping[str, str]) -> dict[str, str]:
-    return {name: HIDDEN if _SENSITIVE.search(name) else value for name, value in pairs.items()}
+    return {name: HIDDEN if SENSITIVE.search(name) else value for name, value in pairs.items()}
 
 
 class _Dumper(yaml.SafeDumper):

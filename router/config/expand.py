@@ -1,7 +1,8 @@
 """Number ranges: `base_url: "http://10.0.0.{1..4}:8000/v1"` on `gpu` declares the upstreams `gpu-1` to `gpu-4`.
 
 A pool that names `gpu` has all of them as members. Here also `default` under `headers.allow` is written out, and paths
-of files begin at the folder of the configuration. After this step the configuration holds no range and no short form.
+of files begin at the folder of the configuration. After this step the configuration holds no range and no short form,
+and is one, whatever files it came in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from router.config.addresses import within
 from router.config.schema import ALLOW_DEFAULT, PASSING_HEADERS, Settings
 from router.config.values import BadValue
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from router.config.schema import Config, Member, Model, Upstream
+    from router.config.schema import Config, Listener, Member, Model, Upstream
 
 RANGE_MAX: Final = 256
 """Upstreams that one range may declare."""
@@ -77,7 +79,19 @@ def normalised(config: Config, directory: Path) -> Config:
     }
     models = {name: _spread_pool(model, names) for name, model in config.models.items()}
     requests = _with_absolute(config.requests, directory, "spool_dir")
-    return msgspec.structs.replace(config, upstreams=upstreams, models=models, requests=requests)
+    config = msgspec.structs.replace(
+        config,
+        listen=tuple(_with_paths(listener, directory) for listener in config.listen),
+        admin=tuple(_with_paths(listener, directory) for listener in config.admin),
+    )
+    return msgspec.structs.replace(config, upstreams=upstreams, models=models, requests=requests, include=None)
+
+
+def _with_paths(listener: Listener, directory: Path) -> Listener:
+    address, tls = within(listener.address, str(directory)), listener.tls
+    if tls is not None:
+        tls = _with_absolute(tls, directory, "cert", "key", "client_ca")
+    return msgspec.structs.replace(listener, address=address, tls=tls)
 
 
 def _spread_pool(model: Model, names: Mapping[str, tuple[str, ...]]) -> Model:

@@ -1,8 +1,8 @@
 """A configuration file to a checked `Config`: text, nodes, settings, checks, secrets; every fault of one run together.
 
 ```
-sources ─ bytes ─▶ yaml_nodes ─ nodes ─▶ convert ─ settings ─▶ checks, upstream_checks, secrets ─▶ expand ─▶ Loaded
-                                            └────────────┴── faults ──▶ report ──▶ Rejected
+sources ─ bytes ─▶ includes, yaml_nodes ─ nodes ─▶ convert ─ settings ─▶ checks, secrets ─▶ expand ─▶ Loaded
+                       └──────────────────────────────┴──────── faults ─────┴──▶ report ──▶ Rejected
 ```
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from router.config import checks, convert, expand, secrets, upstream_checks, yaml_nodes
-from router.config.report import Mark, Report
+from router.config import advice, checks, convert, expand, includes, listener_checks, origins, secrets, upstream_checks
+from router.config.report import Report
 from router.config.schema import Config, Secret
-from router.config.sources import FILE_BYTES_MAX, Fingerprint, Sources
+from router.config.sources import Fingerprint, Sources
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,40 +29,54 @@ class Loaded:
     """A configuration that can be used."""
 
     config: Config
-    """Without short forms and ranges. What upstreams and models inherit from `defaults` is not filled in."""
+    """Without includes, short forms and ranges. What upstreams and models inherit from `defaults` is not filled in."""
     secrets: Mapping[Secret, str] = field(repr=False)
     """Every secret by its reference; `sha256` references have none."""
     digest: str
     """SHA-256 (hex) of everything it was made of, secrets included: a rotated secret is a change."""
     sources: Fingerprint = field(default_factory=dict, repr=False)
     """The files it was made of, for `Watcher.running`."""
+    warnings: tuple[str, ...] = field(default=(), repr=False)
+    """Each `file:line:column: warning: path: what is probably not meant`, in the order of the files."""
 
 
 class Rejected(ConfigError):
-    """The file cannot be used. Knows which files it was made of, so that the `Watcher` sees the missing one arrive."""
+    """The files cannot be used. Knows which they were, so that the `Watcher` sees the missing one arrive."""
 
     def __init__(self, faults: tuple[str, ...], sources: Fingerprint) -> None:
         super().__init__(faults)
         self.sources = sources
 
 
-def load(path: Path, *, environ: Mapping[str, str], credentials: bool = True) -> Loaded:
+def load(path: Path, *, environ: Mapping[str, str] | None, credentials: bool = True) -> Loaded:
     """Read and check a configuration file.
 
     Args:
         path: The file; symbolic links are followed. Files it names are looked for in the folder it is given in.
-        environ: The environment variables that secrets may refer to.
-        credentials: Look up those of systemd as well. Without them the result is good for nothing but to know it good.
+        environ: The environment variables that secrets may refer to. Without it nothing is looked up that a
+            configuration refers to, such as secrets, certificates and folders: it may be one for another machine.
+        credentials: Look up those of systemd as well. Without them, as without `environ`, the result is good for
+            nothing but to know it good.
 
     Raises:
         ConfigError: With every fault, in the order of the file; it is `Rejected`.
     """
-    sources, here = Sources(), path.absolute()
-    try:
-        content = sources.read(here)
-    except OSError as error:
-        raise Rejected((f"{path}: cannot be read: {error.strerror}",), sources.fingerprint) from None
-    return _parse(content, str(path), directory=here.parent, environ=environ, sources=sources, credentials=credentials)
+    content, sources = _open(path)
+    return _parse(content, str(path), path=path.absolute(), environ=environ, sources=sources, credentials=credentials)
+
+
+def load_without_secrets(path: Path) -> Config:
+    """Read and check a configuration file, but for its secrets: for who will send nothing.
+
+    Raises:
+        ConfigError: As of `load`.
+    """
+    content, sources = _open(path)
+    report = Report(str(path))
+    config = _settings(content, report, path.absolute(), sources)
+    if config is None or report.count:
+        raise Rejected(report.lines(), sources.fingerprint)
+    return expand.normalised(config, path.absolute().parent)
 
 
 def parse(text: bytes | str, name: str, *, directory: Path, environ: Mapping[str, str]) -> Loaded:
@@ -77,51 +92,63 @@ def parse(text: bytes | str, name: str, *, directory: Path, environ: Mapping[str
         ConfigError: With every fault, in the order of the file; it is `Rejected`.
     """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return _parse(content, name, directory=directory.absolute(), environ=environ, sources=Sources())
+    path = directory.absolute() / (PurePath(name).name or "-")
+    return _parse(content, name, path=path, environ=environ, sources=Sources())
+
+
+def _open(path: Path) -> tuple[bytes, Sources]:
+    sources = Sources()
+    try:
+        return sources.read(path.absolute()), sources
+    except OSError as error:
+        raise Rejected((f"{path}: cannot be read: {error.strerror}",), sources.fingerprint) from None
 
 
 def _parse(
     content: bytes,
     name: str,
     *,
-    directory: Path,
-    environ: Mapping[str, str],
+    path: Path,
+    environ: Mapping[str, str] | None,
     sources: Sources,
     credentials: bool = True,
 ) -> Loaded:
     report = Report(name)
-    root = _compose(content, report)
-    if root is None:
+    config = _settings(content, report, path, sources, look=environ is not None)
+    if config is None:
         raise Rejected(report.lines(), sources.fingerprint)
-    config = convert.settings(root, Config, report)
-    checks.check(config, report, directory=directory)
-    upstream_checks.check(config, report, directory=directory, sources=sources)
     resolved = secrets.resolve_all(
-        config, report, directory=directory, environ=environ, sources=sources, credentials=credentials
+        config, report, directory=path.parent, environ=environ, sources=sources, credentials=credentials
     )
     if report.count:
         raise Rejected(report.lines(), sources.fingerprint)
     return Loaded(
-        config=expand.normalised(config, directory),
+        config=expand.normalised(config, path.parent),
         secrets=resolved,
         digest=_digest(content, resolved, sources.fingerprint),
         sources=sources.fingerprint,
+        warnings=report.warnings(),
     )
 
 
-def _compose(content: bytes, report: Report) -> yaml_nodes.Node | None:
-    if len(content) > FILE_BYTES_MAX:
-        report.add((), f"larger than {FILE_BYTES_MAX} bytes")
+def _settings(content: bytes, report: Report, path: Path, sources: Sources, *, look: bool = True) -> Config | None:
+    """Read and check everything but secrets; None if it is not known what the files say.
+
+    Without `look` nothing is looked at but the files that hold settings.
+    """
+    gathered = includes.gather(content, report, path=path, sources=sources)
+    if gathered is None:
         return None
-    try:
-        return yaml_nodes.compose(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        mark = Mark(before.count(b"\n") + 1, len(before[before.rfind(b"\n") + 1 :].decode("utf-8-sig", "replace")) + 1)
-        report.add((), "not UTF-8 text", mark)
-    except yaml_nodes.SyntaxFault as fault:
-        report.add((), fault.text, fault.mark)
-    return None
+    config = convert.settings(gathered.root, Config, report)
+    if not gathered.is_whole:
+        return None
+    checks.check(config, report, directory=path.parent if look else None)
+    origins.check(config, report)
+    listener_checks.check(config, report, directory=path.parent, sources=sources if look else None)
+    upstream_checks.check(config, report, directory=path.parent, sources=sources if look else None)
+    if not report.count:
+        advice.check(config, report, directory=path.parent if look else None)
+    return config
 
 
 def _digest(content: bytes, resolved: Mapping[Secret, str], sources: Fingerprint) -> str:

@@ -1,4 +1,4 @@
-"""Where the faults of one file are gathered: each with its place, and none that only follows from another."""
+"""Where the faults of a configuration are gathered: each with its place, and none that only follows from another."""
 
 from __future__ import annotations
 
@@ -18,31 +18,61 @@ Path = tuple[str | int, ...]
 
 
 class Mark(NamedTuple):
-    """A place in the file, both numbers counted from one."""
+    """A place in a file, line and column counted from one."""
 
     line: int
     column: int
+    file: int = 0
+    """Which one, as `Report.add_file` numbers them: 0 is the file that includes the others."""
+
+
+class File(NamedTuple):
+    """One of the files that a configuration is made of."""
+
+    name: str
+    """What faults call it."""
+    folder: str
+    """Where its relative paths begin, itself relative to the folder of the first file."""
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong, and where. Faults sort in the order of the file."""
+    """One thing that is wrong, and where. Faults sort in the order of the files."""
 
     mark: Mark
     path: Path
     text: str
 
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Comes first what stands first."""
+        return self.mark.file, self.mark.line, self.mark.column
+
 
 class Report:
-    """The faults of one file, and the place of every path in it."""
+    """The faults of one file and of those it includes, and the place of every path in them."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self._files = [File(name, "")]
         self.count = 0
         """All faults, those beyond `FAULTS_MAX` included."""
         self._faults: list[Fault] = []
+        self._warnings: list[Fault] = []
         self._marks: dict[Path, Mark] = {(): Mark(1, 1)}
         self._faulty: set[Path] = set()
         self._above_faulty: set[Path] = set()
+
+    def add_file(self, name: str, folder: str) -> int:
+        """Take in a file that is included; returns its number, for `Mark.file`."""
+        self._files.append(File(name, folder))
+        return len(self._files) - 1
+
+    def file(self, mark: Mark) -> File:
+        """Return the file in which a place is."""
+        return self._files[mark.file]
+
+    def where(self, mark: Mark) -> str:
+        """Name a place as terminals and editors follow it: `file:line:column`."""
+        return f"{self.file(mark).name}:{mark.line}:{mark.column}"
 
     def place(self, path: Path, mark: Mark) -> None:
         """Remember where `path` is written."""
@@ -51,6 +81,10 @@ class Report:
     def is_written(self, path: Path) -> bool:
         """Whether the file gives this setting, so that it is not a default."""
         return path in self._marks
+
+    def is_together(self, path: Path, other: Path) -> bool:
+        """Whether both stand at one place, as what a preset gives does with its name."""
+        return path in self._marks and self._marks[path] == self._marks.get(other)
 
     def is_clean(self, path: Path) -> bool:
         """Whether nothing is wrong with `path`, with anything above it or with anything below it."""
@@ -80,21 +114,33 @@ class Report:
         if len(self._faults) < FAULTS_MAX:
             self._faults.append(Fault(mark, path, text))
 
+    def warn(self, path: Path, text: str) -> None:
+        """Note what is allowed and yet probably not meant. It hinders nothing, and is no fault."""
+        self._warnings.append(Fault(self._mark(path), path, text))
+
     def suggest(self, wrong: str, known: Iterable[str]) -> str:
         """Like `did_you_mean`, but no longer looks (40 us for a dozen names) once the fault would only be counted."""
         return "" if self.count >= FAULTS_MAX else did_you_mean(wrong, known)
 
     def lines(self) -> tuple[str, ...]:
-        """Every fault as `file:line:column: path: text`, in the order of the file."""
-        told = [self._line(fault) for fault in sorted(self._faults, key=lambda fault: fault.mark)]
+        """Every fault as `file:line:column: path: text`, in the order of the files."""
+        told = [self._line(fault) for fault in sorted(self._faults, key=lambda fault: fault.order)]
         untold = self.count - len(told)
         if untold:
-            told.append(f"{self.name}: and {untold} more faults")
+            told.append(f"{self._files[0].name}: and {untold} more faults")
         return tuple(told)
 
-    def _line(self, fault: Fault) -> str:
-        where = f"{self.name}:{fault.mark.line}:{fault.mark.column}: "
-        return where + (f"{dotted(fault.path)}: {fault.text}" if fault.path else fault.text)
+    def warnings(self) -> tuple[str, ...]:
+        """Every warning as `file:line:column: warning: path: text`, in the order of the files."""
+        ordered = sorted(self._warnings, key=lambda fault: fault.order)
+        told = [self._line(fault, "warning: ") for fault in ordered[:FAULTS_MAX]]
+        if len(ordered) > FAULTS_MAX:
+            told.append(f"{self._files[0].name}: and {len(ordered) - FAULTS_MAX} more warnings")
+        return tuple(told)
+
+    def _line(self, fault: Fault, kind: str = "") -> str:
+        text = f"{dotted(fault.path)}: {fault.text}" if fault.path else fault.text
+        return f"{self.where(fault.mark)}: {kind}{text}"
 
     def _mark(self, path: Path) -> Mark:
         while path not in self._marks:

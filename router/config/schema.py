@@ -39,7 +39,13 @@ class Usd(Decimal):
 
 
 class Listen(str):
-    """`host:port`, `[v6]:port` or `:port`; port 0 lets the kernel choose."""
+    """`host:port`, `[v6]:port`, `:port` or `unix:/path`; port 0 lets the kernel choose."""
+
+    __slots__ = ()
+
+
+class FileName(str):
+    """A file or folder. A relative one begins at the folder of the file that it is written in."""
 
     __slots__ = ()
 
@@ -100,11 +106,12 @@ class Secret(Settings, frozen=True):
     """A reference to a secret, never the secret itself: exactly one of these is given."""
 
     sha256: str | None = None
-    """The SHA-256 of the secret, 64 hex digits. For client keys only: `printf %s "$KEY" | sha256sum`."""
+    """The SHA-256 of the secret, 64 hex digits. For client keys and `admin_token` only, which are compared and never
+    sent: `printf %s "$KEY" | sha256sum`."""
     env: str | None = None
     """The name of an environment variable."""
-    file: str | None = None
-    """A file that holds the secret; white space around it is removed. Relative to the configuration file."""
+    file: FileName | None = None
+    """A file that holds the secret; white space around it is removed."""
     credential: str | None = None
     """A systemd credential (`LoadCredential=`): a file of this name in `$CREDENTIALS_DIRECTORY`."""
 
@@ -113,6 +120,7 @@ class Limits(Settings, frozen=True):
     """What a key may use, or what an upstream can take. A limit that is not given does not exist."""
 
     requests_per_minute: Annotated[Count, Meta(ge=1)] | None = None
+    """Requests on the average; `request_burst` of them may come at once."""
     tokens_per_minute: Annotated[Count, Meta(ge=1)] | None = None
     """Prompt and completion together: reserved when a request is admitted, settled with the true usage at its end."""
     concurrency: Annotated[Count, Meta(ge=1)] | None = None
@@ -125,7 +133,9 @@ class Pace(Settings, frozen=True):
     """The rate at which an upstream accepts requests, kept by delaying our own (aiolimiter)."""
 
     requests: Annotated[Count, Meta(ge=1)]
+    """So many …"""
     per: Seconds = Seconds(1)
+    """… in this time."""
     wait: Seconds = Seconds(2)
     """The longest a request waits for its turn; after that another member is tried."""
 
@@ -146,7 +156,7 @@ class Timeouts(Settings, frozen=True):
 
 
 class TimeoutOverrides(Settings, frozen=True):
-    """`Timeouts` of which any may be left to the level above."""
+    """Deadlines (`Timeouts`) of which any may be left to the level above."""
 
     connect: Seconds | None = None
     first_byte: Seconds | None = None
@@ -163,11 +173,13 @@ class Ejection(Settings, frozen=True):
     success_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Ejected when fewer than this share of the outcomes in `window` succeeded …"""
     window: Seconds = Seconds(30)
+    """How far back outcomes count."""
     min_outcomes: Annotated[int, Meta(ge=1)] = 10
     """… of at least so many."""
     eject: Seconds = Seconds(10)
     """Seconds out after the first ejection; each later one doubles it, up to `eject_max`."""
     eject_max: Seconds = Seconds(300)
+    """The longest time out."""
 
 
 class Retry(Settings, frozen=True):
@@ -209,14 +221,14 @@ class Defaults(Settings, frozen=True):
 class Tls(Settings, frozen=True):
     """How an `https` upstream is checked. Certificates are always checked."""
 
-    ca: str | None = None
-    """A PEM file with the authorities to trust instead of the system's. Relative to the configuration file."""
+    ca: FileName | None = None
+    """A PEM file with the authorities to trust instead of the system's."""
     server_name: str | None = None
     """The name to expect in the certificate, if it is not the host of `base_url`."""
 
-    cert: str | None = None
-    """A PEM file with the certificate that the router shows, and the chain behind it. Relative likewise."""
-    key: str | None = None
+    cert: FileName | None = None
+    """A PEM file with the certificate that the router shows, and the chain behind it."""
+    key: FileName | None = None
     """A PEM file with the private key of `cert`, not encrypted. Default: it stands in the file of `cert`."""
 
 
@@ -242,7 +254,7 @@ ALLOW_DEFAULT: Final = "default"
 
 
 class HeaderPolicy(Settings, frozen=True):
-    """Changes to the headers sent upstream, after the deny-list of PROTOCOL 3.2."""
+    """Changes to the headers sent upstream, after those that never pass are dropped (PROTOCOL 3.2)."""
 
     set: dict[str, str] = {}
     """Added, replacing what the client sent."""
@@ -251,7 +263,7 @@ class HeaderPolicy(Settings, frozen=True):
     forward: tuple[str, ...] = ()
     """Of the headers dropped for safety (`openai-organization`, `openai-project`, `cookie`), those that pass."""
     allow: tuple[str, ...] | None = None
-    """Of the client's headers only these pass, if it is given; `ALLOW_DEFAULT` stands for the usual ones. What is
+    """Of the client's headers only these pass, if it is given; `default` stands for the usual ones. What is
     dropped without it is dropped all the same."""
 
 
@@ -261,7 +273,7 @@ class Upstream(Settings, frozen=True):
     base_url: str
     """What stands before `/chat/completions`: usually ends in `/v1`. `{1..4}` in it declares that many upstreams."""
     preset: str | None = None
-    """A name of `presets.PRESETS`: fills in what is not given here, `base_url` too."""
+    """A kind of upstream that is known by its name: fills in what is not given here, `base_url` too."""
     protocol: Protocol = Protocol.OPENAI
     path: str | None = None
     """What follows `base_url` where the model belongs into the URL: `{model}` is its name, `{path}` what follows `/v1`
@@ -310,6 +322,7 @@ class Member(Settings, frozen=True):
     """One way to serve a model."""
 
     upstream: str
+    """The name of an upstream, or of a range of them."""
     model: str | None = None
     """The model's name there. Default: the name the client wrote."""
     weight: Annotated[float, Meta(ge=0, le=1_000_000)] = 1.0
@@ -377,6 +390,7 @@ class Model(Settings, frozen=True):
     choose: Choose | None = None
     timeouts: TimeoutOverrides = TimeoutOverrides()
     default_output_tokens: Annotated[Count, Meta(ge=1)] | None = None
+    """In place of the same setting under `defaults`."""
     price: Price | None = None
     """Without it the model's cost is unknown, which is not nothing: a free model has `input: 0`."""
     translate: bool = False
@@ -412,7 +426,7 @@ class Requests(Settings, frozen=True):
     head_max: Size = Size(64 * 1024)
     """Request line and headers together."""
     head_timeout: Seconds = Seconds(15)
-    """From the first byte of a request to the end of its head."""
+    """From the first byte of a request to the end of its head; likewise for a TLS handshake, from the connection on."""
     body_timeout: Seconds = Seconds(30)
     """Without progress while a body is received."""
     keepalive: Seconds = Seconds(75)
@@ -428,8 +442,22 @@ class Requests(Settings, frozen=True):
     """Larger `multipart/form-data` bodies are kept on disk."""
     spooled_total_max: Size = Size(8 * 1024 * 1024 * 1024)
     """All bodies on disk together; above it new ones are answered 503."""
-    spool_dir: str | None = None
-    """Where: a folder, relative to the configuration file. Default: the system's for temporary files."""
+    spool_dir: FileName | None = None
+    """Where: a folder. Default: the system's for temporary files."""
+
+
+ANY_ORIGIN: Final = "*"
+"""In place of origins: every page."""
+
+
+class Cors(Settings, frozen=True):
+    """Which pages in browsers may use the data listener (the CORS protocol of the Fetch standard)."""
+
+    origins: tuple[str, ...]
+    """Scheme, host and port as browsers write them; `https://*.example.org` stands for every host below that one,
+    `*` alone for every page."""
+    max_age: Seconds = Seconds(600)
+    """How long a browser may remember what it may send. Chromium keeps it for two hours at most."""
 
 
 class Sticky(Settings, frozen=True):
@@ -463,6 +491,7 @@ class Log(Settings, frozen=True):
     """The access log: one JSON line for each request on standard output."""
 
     access: bool = True
+    """Write it."""
     queue_max: Annotated[int, Meta(ge=1)] = 10_000
     """Lines that may wait for a slow reader; more are dropped and counted."""
 
@@ -472,6 +501,19 @@ class Debug(Settings, frozen=True):
 
     headers: bool = False
     """Add `x-router-upstream` and `x-router-attempts` to answers. They name upstreams to clients."""
+
+
+class Tracing(Settings, frozen=True):
+    """Where the spans of requests go, by OTLP over HTTP. Needs the extra `[otel]`."""
+
+    endpoint: str
+    """The collector's URL with its path: `http://127.0.0.1:4318/v1/traces`."""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Share of the requests without a `traceparent` whose spans are kept. Of others the client decides, by its flag."""
+    headers: dict[str, Secret] = {}
+    """Sent to the collector: who we are."""
+    service_name: str = "llm-router"
+    """`service.name` of the spans."""
 
 
 PIN_FAMILIES: Final = (
@@ -486,13 +528,39 @@ MODEL_OPTIONAL: Final = (
 """Endpoints whose requests need not name a model (PROTOCOL 2)."""
 
 
+class ServerTls(Settings, frozen=True):
+    """What a listener proves itself with, and whom it lets in. New content is taken up by a reload."""
+
+    cert: FileName
+    """A PEM file with the certificate that clients are shown, and the chain behind it."""
+    key: FileName | None = None
+    """A PEM file with the private key of `cert`, not encrypted. Default: it stands in the file of `cert`."""
+    client_ca: FileName | None = None
+    """A PEM file with authorities: only clients that show a certificate of theirs are let in."""
+
+
+class Listener(Settings, frozen=True):
+    """One address at which connections are taken. Short form: the bare address."""
+
+    address: Listen
+    """`host:port`, `[v6]:port`, `:port` for every interface, or `unix:PATH`."""
+    tls: ServerTls | None = None
+    mode: str | None = None
+    """Permissions of a unix socket, in octal: `"0660"`. Default: what the daemon's umask leaves."""
+
+
 class Config(Settings, frozen=True, kw_only=True):
     """The whole file."""
 
-    listen: Listen = Listen("127.0.0.1:8080")
-    """Where clients connect. Without `keys` only a loopback address is allowed."""
-    admin: Listen = Listen("127.0.0.1:9464")
+    include: tuple[FileName, ...] | None = None
+    """Further files, folders (of which `*.yaml` and `*.yml` count) and patterns. The names of `upstreams`, `models`,
+    `keys`, `pins` and `default_models` add up; any other setting stands in one file. Included files include none."""
+    listen: tuple[Listener, ...] = (Listener(address=Listen("127.0.0.1:8080")),)
+    """Where clients connect. Without `keys` only loopback addresses and unix sockets are allowed."""
+    admin: tuple[Listener, ...] = (Listener(address=Listen("127.0.0.1:9464")),)
     """Metrics, health, reload. Keep it away from clients."""
+    admin_token: Secret | None = None
+    """What `Authorization: Bearer` must hold for everything that changes something at `admin`. Default: nothing."""
     defaults: Defaults = Defaults()
     upstreams: dict[str, Upstream]
     models: dict[str, Model]
@@ -504,12 +572,17 @@ class Config(Settings, frozen=True, kw_only=True):
     passthrough_unknown_paths: bool = False
     """Carry a POST to a path that is not known here, if its body is JSON and names a model."""
     pins: dict[str, str] = {}
-    """For each family of `PIN_FAMILIES` the upstream that serves it; the paths of a family not named are not found."""
+    """For each family of paths whose state lives in one account the upstream that serves it; the paths of a family not
+    named are not found."""
     default_models: dict[str, str] = {}
-    """For each endpoint of `MODEL_OPTIONAL` the model that serves a request which names none."""
+    """For each endpoint whose requests need not name a model the one that serves those which name none."""
+    cors: Cors | None = None
+    """Without it no page of another origin is let in: it can send what needs no leave, and cannot read the answer."""
     sticky: Sticky = Sticky()
     errors: Errors = Errors()
     reload: Reload = Reload()
     stop: Stop = Stop()
     log: Log = Log()
     debug: Debug = Debug()
+    tracing: Tracing | None = None
+    """Default: none. A client's `traceparent` then passes to the upstream as it came."""

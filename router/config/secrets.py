@@ -85,36 +85,41 @@ def resolve_all(
     report: Report,
     *,
     directory: Path,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] | None,
     sources: Sources,
     credentials: bool = True,
 ) -> dict[Secret, str]:
     """Check and look up every secret of the configuration; what is wrong goes to the report.
 
-    Without `credentials` those of systemd are not looked up: commands of a unit other than its `ExecStart=` do not see
-    them (in systemd 252 to 256 at least: its issue 35227).
+    Without `environ` none is looked up, and the references alone are checked. Without `credentials` those of systemd
+    are not looked up: commands of a unit other than its `ExecStart=` do not see them (in systemd 252 to 256 at least:
+    its issue 35227).
     """
     found: dict[Secret, str] = {}
     owners: dict[tuple[SettingPath, str], SettingPath] = {}
     for path, secret in references(config):
         if not report.is_clean(path):
             continue
-        of_client = path[0] == "keys"
+        of_client = path[0] in {"keys", "admin_token"}
         flaw = _flaw(secret, of_client=of_client)
         if flaw:
             report.add(path, flaw)
             continue
         if secret.credential is not None and not credentials:
             continue
-        if secret.sha256 is None and secret not in found:
+        if secret.sha256 is None and secret not in found and environ is not None:
             try:
                 found[secret] = resolve(secret, directory=directory, environ=environ, sources=sources)
             except Unresolved as error:
                 report.add(path, str(error))
                 continue
         # One secret may serve several upstreams, but neither name two clients nor be two credentials of one upstream.
-        group = path if path[2] == "proxy" else path[:1] if of_client else path[:2]
-        owner = owners.setdefault((group, digest(secret, found)), path)
+        # No client may have the operator's.
+        group: SettingPath = (
+            ("keys",) if of_client else path if path[0] == "tracing" or path[2] == "proxy" else path[:2]
+        )
+        is_known = secret.sha256 is not None or secret in found
+        owner = owners.setdefault((group, digest(secret, found) if is_known else str(secret)), path)
         if owner is not path:
             report.add(path, f"is the same secret as {dotted(owner[:2] if of_client else owner)}")
     return found
@@ -133,6 +138,11 @@ def references(config: Config) -> Iterator[tuple[SettingPath, Secret]]:
                     yield ("upstreams", name, "proxy", setting), secret
     for name, key in config.keys.items():
         yield ("keys", name, "secret"), key.secret
+    if config.tracing is not None:
+        for name, secret in config.tracing.headers.items():
+            yield ("tracing", "headers", name), secret
+    if config.admin_token is not None:
+        yield ("admin_token",), config.admin_token
 
 
 def digest(secret: Secret, values: Mapping[Secret, str]) -> str:

@@ -37,8 +37,8 @@ _TEMPLATE = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+
 _PATH_STEP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def check(config: Config, report: Report, *, directory: FilePath, sources: Sources) -> None:
-    """Report what is wrong inside each upstream."""
+def check(config: Config, report: Report, *, directory: FilePath, sources: Sources | None) -> None:
+    """Report what is wrong inside each upstream; without `sources` its certificates are taken for given."""
     for name, upstream in config.upstreams.items():
         path = ("upstreams", name)
         urls = _check_urls(name, upstream, config, report)
@@ -60,7 +60,8 @@ def check(config: Config, report: Report, *, directory: FilePath, sources: Sourc
         server_name = upstream.tls.server_name
         if server_name is not None and not addresses.is_host(server_name):
             report.add((*path, "tls", "server_name"), "is not the name of a host")
-        certificates.check(upstream.tls, (*path, "tls"), report, directory=directory, sources=sources)
+        if sources is not None:
+            certificates.check(upstream.tls, (*path, "tls"), report, directory=directory, sources=sources)
 
 
 def _check_urls(name: str, upstream: Upstream, config: Config, report: Report) -> list[addresses.BaseUrl]:
@@ -82,9 +83,10 @@ def _check_urls(name: str, upstream: Upstream, config: Config, report: Report) -
 
 
 def _check_leads_away(urls: list[addresses.BaseUrl], path: Path, config: Config, report: Report) -> None:
-    for setting, where in (("listen", config.listen), ("admin", config.admin)):
-        if report.is_clean((setting,)) and any(addresses.reaches(url, where) for url in urls):
-            report.add(path, f"leads back to the router's own `{setting}` address {where}")
+    for setting, listeners in (("listen", config.listen), ("admin", config.admin)):
+        for where in (each.address for each in listeners):
+            if report.is_clean((setting,)) and any(addresses.reaches(url, where) for url in urls):
+                report.add(path, f"leads back to the router's own `{setting}` address {where}")
 
 
 def _check_credentials(upstream: Upstream, path: Path, report: Report) -> None:
@@ -103,13 +105,11 @@ def _check_headers(policy: HeaderPolicy, path: Path, report: Report) -> None:
     seen: dict[str, str] = {}
     for name, value in policy.set.items():
         here = (*path, "set", name)
-        _check_header_name(name, here, report)
-        if name.lower() in CREDENTIAL_HEADERS:
-            report.add(here, "is set from api_key and auth")
+        flaw = header_flaw(name, value)
+        if flaw:
+            report.add(here, flaw)
         if seen.setdefault(name.lower(), name) != name:
             report.add(here, f"is the same header as {seen[name.lower()]}")
-        if not _FIELD_VALUE.fullmatch(value):
-            report.add(here, "the value has a line break, a control character, space around it or is not Latin-1")
     for setting, names in (("deny", policy.deny), ("forward", policy.forward), ("allow", policy.allow or ())):
         for index, name in enumerate(names):
             _check_header_name(name, (*path, setting, index), report)
@@ -129,11 +129,26 @@ def _check_headers(policy: HeaderPolicy, path: Path, report: Report) -> None:
             report.add((*path, "forward", index), "is under deny as well")
 
 
+def header_flaw(name: str, value: str) -> str | None:
+    """What is wrong with setting this header on every request; None if nothing is."""
+    flaw = _name_flaw(name)
+    if flaw is None and name.lower() in CREDENTIAL_HEADERS:
+        flaw = "is set from api_key and auth"
+    if flaw is None and not _FIELD_VALUE.fullmatch(value):
+        flaw = "the value has a line break, a control character, space around it or is not Latin-1"
+    return flaw
+
+
 def _check_header_name(name: str, path: Path, report: Report) -> None:
+    flaw = _name_flaw(name)
+    if flaw:
+        report.add(path, flaw)
+
+
+def _name_flaw(name: str) -> str | None:
     if not _TOKEN.fullmatch(name):
-        report.add(path, "is not the name of a header")
-    elif name.lower() in CONNECTION_HEADERS:
-        report.add(path, "belongs to the connection; the router decides about it")
+        return "is not the name of a header"
+    return "belongs to the connection; the router decides about it" if name.lower() in CONNECTION_HEADERS else None
 
 
 def _check_path(upstream: Upstream, path: Path, report: Report) -> None:

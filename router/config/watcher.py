@@ -1,4 +1,4 @@
-"""Notices that the configuration, or a secret it refers to, has changed. Polls content: no thread, no loop, no clock.
+"""Notices that the configuration, or anything it is made of, has changed. Polls content: no thread, no loop, no clock.
 
 Content and not time stamps or inotify: a Kubernetes ConfigMap arrives as a swapped symbolic link (`..data`), an editor
 puts a new file in place of the old one, a `touch` changes nothing (OPERATIONS 4.2).

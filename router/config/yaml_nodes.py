@@ -81,6 +81,8 @@ class Sequence:
 
     mark: Mark
     items: list[Node] = field(default_factory=list)
+    size: int = field(default=1, compare=False)
+    """Nodes in it, itself included, aliases written out; counted while it is composed."""
 
 
 class Entry(NamedTuple):
@@ -97,6 +99,8 @@ class Mapping:
     mark: Mark
     entries: dict[str, Entry] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
+    size: int = field(default=1, compare=False)
+    """As of a `Sequence`."""
 
 
 Node = Scalar | Sequence | Mapping
@@ -113,8 +117,13 @@ def resolve(text: str) -> Resolved:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-def compose(text: str, loader: Any = LOADER) -> Node:
+def compose(text: str, loader: Any = LOADER, *, file: int = 0) -> Node:
     """Read one YAML document.
+
+    Args:
+        text: The document.
+        loader: A parser of PyYAML.
+        file: What marks say it is, `Mark.file`.
 
     Raises:
         SyntaxFault: The text is not YAML, or uses what is left out here.
@@ -122,27 +131,27 @@ def compose(text: str, loader: Any = LOADER) -> Node:
     unreadable = _UNREADABLE.search(text)
     if unreadable:
         before = text[: unreadable.start()]
-        mark = Mark(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        mark = Mark(before.count("\n") + 1, len(before) - before.rfind("\n"), file)
         raise SyntaxFault(mark, f"character U+{ord(unreadable[0]):04X} does not belong into a YAML file")
-    builder = _Builder()
+    builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=loader):
             builder.see(event)
     except yaml.MarkedYAMLError as error:
-        raise _syntax_fault(error) from None
+        raise _syntax_fault(error, file) from None
     except (ValueError, OverflowError):  # PyYAML's own parser, of an escape such as "\UFFFFFFFF"
         raise SyntaxFault(builder.mark, "unreadable escape after this place") from None
-    return builder.root or Scalar(Mark(1, 1), "", is_plain=True)
+    return builder.root or Scalar(Mark(1, 1, file), "", is_plain=True)
 
 
-def _syntax_fault(error: yaml.MarkedYAMLError) -> SyntaxFault:
+def _syntax_fault(error: yaml.MarkedYAMLError, file: int) -> SyntaxFault:
     mark = error.problem_mark or error.context_mark
     text = error.problem or "not readable as YAML"
     if "cannot start any token" in text:
         text += " (a tab, perhaps: indent with spaces; or text that wants quotes)"
     if error.context and error.context_mark is not None:
         text += f", {error.context} that began on line {error.context_mark.line + 1}"
-    return SyntaxFault(Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1), text)
+    return SyntaxFault(Mark(mark.line + 1, mark.column + 1, file) if mark else Mark(1, 1, file), text)
 
 
 @dataclass(slots=True)
@@ -151,8 +160,6 @@ class _Open:
 
     node: Sequence | Mapping
     anchor: str | None
-    size: int = 1
-    """Nodes in it so far, itself included, aliases written out."""
     name: Node | None = None
     """In a mapping: the name that still waits for its value."""
     merges: list[tuple[Mark, Node]] = field(default_factory=list)
@@ -161,20 +168,21 @@ class _Open:
 class _Builder:
     """Events in, tree out."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: int) -> None:
         self.root: Node | None = None
-        self.mark = Mark(1, 1)
+        self.mark = Mark(1, 1, file)
         """Where the last event began."""
+        self._file = file
         self._open: list[_Open] = []
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._anchors: dict[str, Node] = {}
 
     def see(self, event: yaml.Event) -> None:
         """Take the next event."""
         if event.start_mark:
-            self.mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+            self.mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1, self._file)
         mark = self.mark
         if isinstance(event, yaml.AliasEvent):
-            self._place(*self._aliased(event.anchor or "", mark), mark)
+            self._place(self._aliased(event.anchor or "", mark), mark)
         elif isinstance(event, yaml.NodeEvent):
             self._begin(event, mark)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -190,8 +198,8 @@ class _Builder:
                 raise SyntaxFault(mark, "an escape in it is half a character")
             scalar = Scalar(mark, event.value, is_plain=event.style in {None, ""})
             if event.anchor:
-                self._anchors[event.anchor] = (scalar, 1)
-            self._place(scalar, 1, mark)
+                self._anchors[event.anchor] = scalar
+            self._place(scalar, mark)
             return
         if len(self._open) >= DEPTH_MAX:
             raise SyntaxFault(mark, f"nested deeper than {DEPTH_MAX} levels")
@@ -204,24 +212,24 @@ class _Builder:
             for mark, merged in frame.merges:
                 _merge(frame.node, mark, merged)
         if frame.anchor:
-            self._anchors[frame.anchor] = (frame.node, frame.size)
-        self._place(frame.node, frame.size, frame.node.mark)
+            self._anchors[frame.anchor] = frame.node
+        self._place(frame.node, frame.node.mark)
 
-    def _aliased(self, anchor: str, mark: Mark) -> tuple[Node, int]:
+    def _aliased(self, anchor: str, mark: Mark) -> Node:
         if any(frame.anchor == anchor for frame in self._open):
             raise SyntaxFault(mark, "this alias stands inside what it stands for")
         if anchor not in self._anchors:
             raise SyntaxFault(mark, "no anchor of this name comes before this alias")
         return self._anchors[anchor]
 
-    def _place(self, node: Node, size: int, mark: Mark) -> None:
+    def _place(self, node: Node, mark: Mark) -> None:
         """Put a finished node where it belongs."""
         if not self._open:
             self.root = node
             return
         frame = self._open[-1]
-        frame.size += size
-        if frame.size > NODES_MAX:
+        frame.node.size += 1 if isinstance(node, Scalar) else node.size
+        if frame.node.size > NODES_MAX:
             raise SyntaxFault(mark, f"more than {NODES_MAX} values, aliases written out")
         if isinstance(frame.node, Sequence):
             frame.node.items.append(node)

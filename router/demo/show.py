@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import msgspec
-import uvloop
 import yaml
 
 from router.demo.behaviour import BEHAVIOURS, Behaviour, changed
@@ -37,7 +36,9 @@ def main(args: argparse.Namespace) -> int:
     except (ValueError, yaml.YAMLError) as fault:  # msgspec's ValidationError is a ValueError
         sys.stderr.write(f"--set: {fault}\n")
         return 2
-    from router.demo.stage import run  # noqa: PLC0415 (other commands declare these arguments and need no daemon)
+    import uvloop  # noqa: PLC0415 (other commands declare these arguments and need no loop and no daemon)
+
+    from router.demo.stage import run  # noqa: PLC0415
 
     return uvloop.run(run(args.port, args.admin_port, once=args.once, behaviours=behaviours))
 

@@ -189,6 +189,7 @@ def directions(url: str, admin: str, upstreams: list[DemoUpstream], folder: Path
     lines = "\n".join(f"  curl {upstream.base_url[:-3]}/_behaviour   # {upstream.name}" for upstream in upstreams)
     return f"""
 models   demo (all three), demo-fast, demo-slow, demo-flaky (flaky first, fast if it fails)
+status   {admin}/   (in a browser, or with curl)
 metrics  {admin}/metrics
 config   {folder}/router.yaml   (edit it: a valid edit applies at once)
 log      {folder}/router.log

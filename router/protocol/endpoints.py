@@ -200,6 +200,9 @@ _ENDPOINTS = (
     _video(b"/videos/extensions"),
 )
 
+NAMED = {endpoint.name: endpoint for endpoint in reversed(_ENDPOINTS)}
+"""By name; of those that share one, the first above."""
+
 NOWHERE = Endpoint(name="other", path=b"", reading=generic.JSON, metered=False)
 """Of a request without a sound request line."""
 

@@ -13,9 +13,12 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import msgspec
 
 from router.errors import Kind, RequestError
+from router.protocol import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from router.protocol.trace_context import TraceContext
 
 Headers = list[bytes]
 """Header lines as they came, `name: value`, without their line ends."""
@@ -98,6 +101,12 @@ class Scanned(msgspec.Struct, frozen=True, gc=False):
     chunked: bool
     passing: Headers
     """The lines that may go upstream: those that never do (credentials, framing) are left out."""
+    says_trace: bool
+    """There is a `traceparent`, whatever it says."""
+    trace: TraceContext | None
+    """What it says, if it is one and valid."""
+    origin: bytes
+    """Of the page in a browser that sends it; empty if it says none, or two."""
 
 
 T = TypeVar("T")
@@ -168,8 +177,10 @@ _ONCE = frozenset((
 ))  # fmt: skip
 """Headers whose repetition would let two readers see two different requests: with two boundaries, two forms."""
 
-_PASSING_FACTS = frozenset((b"x-request-id", b"x-client-request-id", b"x-stainless-retry-count", b"content-type"))
-_request_facts = _facts(_ONCE | _PASSING_FACTS | {b"expect"}, _PASSING_FACTS)
+_PASSING_FACTS = frozenset((
+    b"x-request-id", b"x-client-request-id", b"x-stainless-retry-count", b"content-type", b"traceparent",
+))  # fmt: skip
+_request_facts = _facts(_ONCE | _PASSING_FACTS | {b"expect", b"origin"}, _PASSING_FACTS)
 _answer_facts = _facts(
     frozenset((b"content-type", b"content-encoding", b"content-length", b"transfer-encoding")),
     frozenset((b"content-type", b"content-encoding")),
@@ -196,8 +207,11 @@ def scan(headers: Headers, version: str = "1.1", *, x_api_key_wins: bool = False
         name, value, passes = fact
         if passes:
             passing.append(passes)
-        if name in facts and name in _ONCE:
-            raise _malformed(f"The header '{name.decode()}' must not be repeated.")
+        if name in facts:
+            if name in _ONCE:
+                raise _malformed(f"The header '{name.decode()}' must not be repeated.")
+            if name in (b"traceparent", b"origin"):
+                value = b""  # of two none is valid
         facts[name] = value
     get = facts.get
     host = get(b"host")
@@ -207,6 +221,7 @@ def scan(headers: Headers, version: str = "1.1", *, x_api_key_wins: bool = False
     elif _HOST.fullmatch(host) is None:
         raise _malformed("The header 'host' must be a host and nothing else.")
     coding = get(b"content-encoding", b"").lower()
+    traceparent = get(b"traceparent")
     return Scanned(
         _credential(facts, x_api_key_wins=x_api_key_wins),
         _request_id(get(b"x-request-id") or get(b"x-client-request-id", b"")),
@@ -217,6 +232,9 @@ def scan(headers: Headers, version: str = "1.1", *, x_api_key_wins: bool = False
         _content_length(facts, version),
         b"transfer-encoding" in facts,
         passing,
+        traceparent is not None,
+        None if traceparent is None else trace_context.read(traceparent),
+        get(b"origin", b""),
     )
 
 
@@ -345,7 +363,7 @@ def _is_dropped(member: bytes, ours: set[bytes]) -> bool:
 class RequestPolicy:
     """Writes request heads for one credential of one upstream: the left column of PROTOCOL 3.2."""
 
-    __slots__ = ("_added", "_before", "_kept", "_lengthed", "_yielding")
+    __slots__ = ("_added", "_before", "_kept", "_lengthed", "_yielding", "takes_trace")
 
     def __init__(
         self,
@@ -394,6 +412,8 @@ class RequestPolicy:
         self._lengthed = lines + b"Content-Length: "
         allowed = None if allow is None else passed | {_canonical(name.encode()) for name in allow}
         self._kept = _keeper(dropped, _REQUEST_DROP_PREFIXES, allowed)
+        self.takes_trace = bool(self._kept[b"traceparent: "])
+        """A `traceparent` passes, so that ours may be sent too."""
 
     def lines(self, headers: Headers) -> bytes:
         """Return what of a client's header lines goes upstream: 0.7 us for 12."""

@@ -60,7 +60,7 @@ def admit(relay: Relay, request: Received, ask: Ask, now: float) -> Admitted:
     return model, route, only, bool(ask.named_id) and only is None, prompt, reserved, pictures
 
 
-def take(relay: Relay, limiter: Limiter, reserved: int, now: float) -> None:
+def take(relay: Relay, key: str, limiter: Limiter, reserved: int, now: float) -> None:
     """Take what a request needs from its key's limits: all of it or nothing.
 
     Raises:
@@ -68,7 +68,7 @@ def take(relay: Relay, limiter: Limiter, reserved: int, now: float) -> None:
     """
     refusal = limiter.refusal(now, reserved)
     if refusal is not None:
-        relay.emit(LimitDecided(scope="key", limit=refusal.limit))
+        relay.emit(LimitDecided(scope="key", limit=refusal.limit, key=key))
         raise ending.limited(refusal)
     limiter.take(now, reserved)
 

@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router.events import NEVER
 from router.events import Attempt as AttemptRecord
 from router.policy.outcomes import Cause
-from router.protocol import http
+from router.protocol import http, trace_context
 from router.protocol.edits import edits
 from router.protocol.endpoints import Body
 from router.protocol.splice import compose, model_splice, read_ask
@@ -18,6 +20,8 @@ from router.relay.request import UNREAD
 from router.relay.sending import Section
 
 if TYPE_CHECKING:
+    from random import Random
+
     from router.errors import Problem
     from router.policy.catalogue import Route
     from router.policy.outcomes import Verdict
@@ -25,8 +29,9 @@ if TYPE_CHECKING:
     from router.protocol.asks import Ask
     from router.protocol.endpoints import Endpoint
     from router.protocol.facts import ErrorFacts
-    from router.protocol.http import Headers
+    from router.protocol.http import Headers, RequestPolicy
     from router.protocol.splice import Part
+    from router.protocol.trace_context import Span
     from router.relay.pool import ConnectionPool
     from router.relay.request import Received
     from router.relay.translation import Translation
@@ -53,6 +58,11 @@ class Attempt:
     sent: float = 0.0
     head: float = 0.0
     status: int = 0
+    span: Span | None = None
+    """The exchange's, if its spans are kept."""
+    span_id: str = ""
+    offset_s: float = NEVER
+    """The attempt's own span, and since the request's first byte when that began."""
 
     def __init__(  # noqa: PLR0917 (once per request; keywords cost)
         self, endpoint: Endpoint, route: Route, target: Target, lease: Lease, wire: Wire, model: str, began: float
@@ -69,6 +79,11 @@ class Attempt:
 
     def __repr__(self) -> str:
         return f"<Attempt at {self.target!r}>"
+
+    def trace(self, span: Span, offset_s: float, rng: Random) -> None:
+        """Keep a span of it: the upstream's spans will hang below that."""
+        self.span, self.offset_s = span, offset_s
+        self.span_id = trace_context.new_id(rng)
 
     @property
     def pool(self) -> ConnectionPool:
@@ -143,24 +158,34 @@ class Attempt:
     def _head(self, request: Received, size: int) -> bytes:
         """The head of the request; that of one which repeats the client's last is known but for the length."""
         policy, head = self.wire.policies[self.target.credential], request.head
-        opening = head.sent.get(policy) if head.sent is not None and self.translation is None else None
+        ours = b"" if self.span is None else self._traceparent(policy)
+        opening = None
+        if head.sent is not None and self.translation is None and not (ours and head.says_trace):
+            opening = head.sent.get(policy)
         if opening is not None:
-            return b"%b%d\r\n\r\n" % (opening, size)
+            return b"%b%d\r\n%b\r\n" % (opening, size, ours)
         path = self.endpoint.path if self.translation is None else self.translation.path
         query, calls = head.query, self.endpoint.body is Body.CALL
         if calls:
             query = http.with_query_value(query, b"model", self.model)
         target = self.wire.target(path, self.model, query)
-        lines = policy.lines(head.headers)
+        replaced = ours and head.says_trace
+        headers = trace_context.without(head.headers, tracestate=head.trace is None) if replaced else head.headers
+        lines = policy.lines(headers)
         if not size and head.method in (b"GET", b"DELETE"):
-            return policy.head(target, lines, None, head.method)
+            return policy.head(target, lines + ours, None, head.method)
         opening = policy.opening(target, lines, head.method)
-        if self.translation is None and not self.wire.names_model and not calls:
+        if self.translation is None and not self.wire.names_model and not calls and not replaced:
             if head.repeated:
                 head.sent = head.sent or {}
                 head.sent[policy] = opening
             head.repeated = True
-        return b"%b%d\r\n\r\n" % (opening, size)
+        return b"%b%d\r\n%b\r\n" % (opening, size, ours)
+
+    def _traceparent(self, policy: RequestPolicy) -> bytes:
+        """The line that tells the upstream our span; empty if it is to hear of no trace."""
+        assert self.span is not None
+        return trace_context.line(self.span, self.span_id) + b"\r\n" if policy.takes_trace else b""
 
     def _progress(self) -> None:
         """A piece of the body has gone out: the upstream's time to answer begins anew, if it has not begun to."""
@@ -169,7 +194,7 @@ class Attempt:
 
     def record(self, now: float, cause: str) -> AttemptRecord:
         """What the log and the metrics keep of it."""
-        return AttemptRecord(
+        kept = AttemptRecord(
             self.target.upstream.name,
             self.model,
             cause,
@@ -179,6 +204,9 @@ class Attempt:
             self.head - self.sent if self.head else NEVER,
             self.connected - self.began if self.connected else NEVER,
         )
+        if self.span is None:
+            return kept
+        return msgspec.structs.replace(kept, span_id=self.span_id, offset_s=self.offset_s)
 
 
 @dataclass(slots=True, kw_only=True)

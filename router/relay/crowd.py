@@ -96,7 +96,7 @@ class Crowd:
         for each in (connection,) if self._addresses else self._all():
             self._count(each, each.address)
         address = self._addresses[connection]
-        if self._of_address[address] > per_address:
+        if address and self._of_address[address] > per_address:  # behind a Unix socket nobody can be told apart
             own = [each for each, its in self._addresses.items() if its == address and each.waits]
             self._end(sorted(own, key=_age)[:1])
 

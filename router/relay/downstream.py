@@ -369,6 +369,19 @@ class Downstream(asyncio.Protocol):
             self._relay.outbox.flush()
             self.transport.close()
 
+    def finish(self) -> None:
+        """Take no further request: the listener is gone by which it came. One that has begun is answered."""
+        if self._idle:
+            self.close_if_idle()
+        elif self._receiving is not None:
+            self._receiving.head.keep_alive = False
+        else:
+            self._closing = True
+            if self._current is not None:
+                self._current.request.head.keep_alive = False  # so that its answer says so, if it has not begun
+            else:
+                self._close()
+
     def stop(self) -> None:
         """The time to drain is over: a request that has not come whole is told so."""
         if self._receiving is not None:

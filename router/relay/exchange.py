@@ -18,6 +18,7 @@ from router.policy.retry import backoff
 from router.policy.tries import Tries
 from router.protocol.endpoints import NOWHERE, Body
 from router.protocol.http import response_headers
+from router.protocol.trace_context import begin
 from router.relay import admission, billing, ending, patience, record
 from router.relay import answer as answers
 from router.relay.attempt import Attempt, Failure
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from router.policy.target import Target
     from router.protocol.asks import Ask
     from router.protocol.http import Answered, Headers
+    from router.protocol.trace_context import Span
     from router.relay.downstream import Downstream
     from router.relay.request import Received
     from router.relay.service import Relay
@@ -84,6 +86,8 @@ class Exchange(Sleeper):
     """It names what is stored at a member that we do not know: one that does not have it costs nothing."""
     pending: bool = False
     """The answer is only a promise of one."""
+    span: Span | None = None
+    """Ours in the client's trace, or in one that begins here; None: it is not kept."""
     last: Target | None = None
     """Where the last attempt went."""
     _tries: Tries | None = None
@@ -109,6 +113,9 @@ class Exchange(Sleeper):
         self.endpoint = request.head.endpoint or NOWHERE
         if self.endpoint.stored and request.head.method != b"GET":
             self._once = True
+        sample = request.snapshot.sample
+        if sample is not None:
+            self.span = begin(request.head.trace, sample, relay.rng)
 
     def __repr__(self) -> str:
         return f"<Exchange {self.reply.request_id}: {self.phase}, {len(self.attempts)} attempts over>"
@@ -126,6 +133,9 @@ class Exchange(Sleeper):
             self._admit(self.started)
             self._try(self.started)
         except Problem as problem:
+            if self.request.head.permits and problem is self.request.head.problem:
+                self._permit()
+                return
             self._refuse(problem.with_traceback(None))  # that refers to us, and the request may keep the problem
         except Exception as error:  # noqa: BLE001 (a bug of ours must cost one request, not the connection's state)
             self._bug(error)
@@ -151,7 +161,7 @@ class Exchange(Sleeper):
         key = request.head.key
         if key is not None and key.limiter is not None:
             self.reply.limiter = key.limiter
-            admission.take(self.relay, key.limiter, self.reserved, now)
+            admission.take(self.relay, key.name, key.limiter, self.reserved, now)
             self._limiter = key.limiter
         self.relay.exchanges.add(self)
 
@@ -188,6 +198,8 @@ class Exchange(Sleeper):
         endpoint = self.endpoint
         attempt = self.attempt = Attempt(endpoint, route, target, target.begin(now, self.reserved), wire, model, now)
         self.answer = None
+        if self.span is not None:
+            attempt.trace(self.span, now - self.request.began, self.relay.rng)
         if wire.protocol is not endpoint.protocol and endpoint.body is not _OPAQUE and not self._translate(attempt):
             return
         self.last = target
@@ -380,6 +392,11 @@ class Exchange(Sleeper):
         self._describe_attempts()
         self.reply.error(problem)
         self._settle(outcome, side, time.monotonic(), reason=problem.kind)
+
+    def _permit(self) -> None:
+        """A browser asked leave for its page: that is no request of the page's yet."""
+        self.reply.permit(self.request.head.permits)
+        self._settle(_ANSWERED, Side.ROUTER, time.monotonic(), complete=True)
 
     def _bug(self, error: Exception) -> None:
         """Our own code failed: this request ends, the daemon goes on, the operator reads about it."""

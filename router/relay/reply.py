@@ -80,6 +80,10 @@ class Reply:
         self._head(status, lines, framing, body)
         self.content_at = self.last_write_at
 
+    def permit(self, lines: bytes) -> None:
+        """Say to a browser that its page may send what it asked for."""
+        self._head(204, lines, b"")
+
     def error(self, problem: Problem) -> None:
         """Say an error of our own: as an answer, or as an event if heartbeats or content have gone out."""
         style, dialect = self._request.snapshot.config.errors.code_style, self._request.head.dialect
@@ -100,9 +104,13 @@ class Reply:
         """Commit an answer whose bytes flow as they come; without a length in chunks.
 
         `until_close`: only the end of the connection ends it upstream. It may be cut there and nobody could tell, so
-        it ends likewise here: chunks would say that it is whole.
+        it ends likewise here: chunks would say that it is whole. Not on a Unix socket, whose end looks the same however
+        it comes about: there chunks at least show each cut that we know of.
         """
-        framing = b"content-length: %d\r\n" % length if length is not None else self._chunks(until_close=until_close)
+        if length is not None:
+            framing: bytes | None = b"content-length: %d\r\n" % length
+        else:
+            framing = self._chunks(until_close=until_close and self._resets)
         self._head(status, b"".join(response_headers(headers)), framing)
 
     def begin_stream(self, headers: Headers, *, until_close: bool = False) -> None:
@@ -134,6 +142,8 @@ class Reply:
             lines += b"x-request-id: %b\r\n" % identity
             if head.dialect is _ANTHROPIC:
                 lines += b"request-id: %b\r\n" % identity
+        if head.cors:
+            lines += head.cors
         if self.limiter is not None:
             left = self.limiter.snapshot(now)
             if head.dialect is _ANTHROPIC:
@@ -151,6 +161,11 @@ class Reply:
         self._outbox.put(self.transport, data)
         self.bytes_out += len(data)
         self.last_write_at = now
+
+    @property
+    def _resets(self) -> bool:
+        """The client could see that the connection was broken off. Asked for the rare bodies without any framing."""
+        return bool(self.transport.get_extra_info("socket").family != socket.AF_UNIX)
 
     def write(self, data: bytes) -> None:
         """Pass bytes of the body on, framed."""

@@ -12,6 +12,7 @@ from router.errors import Kind, Problem, Refused, RequestError
 from router.protocol import http
 from router.protocol.asks import Ask, of_call, of_form
 from router.protocol.coding import inflated
+from router.protocol.cors import is_page
 from router.protocol.endpoints import Body
 from router.protocol.envelope import Dialect
 from router.protocol.multipart import FormScanner, boundary_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from router.policy.keys import Keyring, KeyState
     from router.protocol.endpoints import Endpoint
+    from router.protocol.trace_context import TraceContext
     from router.relay.service import Relay, Snapshot
 
 HEADERS_MAX = 256
@@ -66,6 +68,14 @@ class Head:
     key: KeyState | None = None
     client_request_id: str = ""
     client_retry: bool = False
+    says_trace: bool = False
+    """There is a `traceparent`, whatever it says."""
+    trace: TraceContext | None = None
+    """The client's, if it sent a valid one."""
+    cors: bytes = b""
+    """Header lines of every answer, for the page that may read it."""
+    permits: bytes = b""
+    """Header lines of the answer to a preflight: the request is one, and is answered with leave."""
     problem: Problem | None = None
     repeated: bool = False
     """It has been sent upstream before."""
@@ -95,13 +105,21 @@ class Head:
         self.headers = facts.passing
         self.client_request_id = facts.client_request_id
         self.client_retry = facts.client_retry
+        if facts.says_trace:
+            self.says_trace, self.trace = True, facts.trace
+        if facts.origin and self.snapshot.cors is not None:
+            self.cors = self.snapshot.cors.lines(facts.origin)
         self.expects = facts.expects_continue and self.version == "1.1"  # RFC 9110 section 10.1.1
         self.content_length = facts.content_length
         self.chunked = facts.chunked
         _, self.query = http.split_target(target)
         if self.method not in endpoint.methods:
+            if self.cors and self.method == b"OPTIONS":
+                self._look_for_preflight(endpoint, headers)
             allowed = b", ".join(endpoint.methods).decode()
             raise RequestError(Kind.METHOD_NOT_ALLOWED, f"Only {allowed} is allowed here.", param=None)
+        if facts.origin and not self.cors:
+            refuse_page(self.snapshot.keyring, facts.origin)
         self.key = authenticate(self.snapshot.keyring, facts.credential)
         self._read_coding(facts.content_encoding)
         if endpoint.body in (Body.FORM, Body.EITHER, Body.CALL):
@@ -111,6 +129,15 @@ class Head:
                 self._check_form()
         self.unread = bool(self.boundary) or endpoint.body in UNREAD
         self.spools = bool(self.boundary) or (endpoint.body is Body.ANY and not self.packed)
+
+    def _look_for_preflight(self, endpoint: Endpoint, headers: http.Headers) -> None:
+        """See whether a browser asks leave for a page. That has no body, and wants nothing of the endpoint."""
+        if self.content_length or self.chunked or self.expects:
+            return
+        assert self.snapshot.cors is not None
+        self.permits = self.snapshot.cors.preflight(http.pairs(headers), endpoint.methods)
+        if self.permits:
+            self.endpoint = None
 
     def _check_form(self) -> None:
         if self.packed:
@@ -317,6 +344,21 @@ class Received:
         self._pieces = []
         self._relay.body_bytes -= self._held
         self._held = 0
+
+
+def refuse_page(keyring: Keyring, origin: bytes) -> None:
+    """Refuse a page that `cors` does not let in, where there are no keys.
+
+    A page that somebody has open in a browser reaches loopback, and would spend the operator's money without reading a
+    word of the answer. Where there are keys it has none.
+
+    Raises:
+        RequestError: it may not ask.
+    """
+    if keyring.open and is_page(origin):
+        raise RequestError(
+            Kind.ORIGIN_NOT_ALLOWED, "Pages of this origin may not use a router without keys: see its setting 'cors'."
+        )
 
 
 def authenticate(keyring: Keyring, credential: bytes | None) -> KeyState | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from router.policy.catalogue import Catalogue
     from router.policy.keys import Keyring
     from router.policy.owners import Owners
+    from router.protocol.cors import Cors
     from router.protocol.endpoints import Endpoints
     from router.relay.crowd import Connection, Crowd, WebConnection
     from router.relay.downstream import Downstream
@@ -37,6 +38,9 @@ class Snapshot:
     keyring: Keyring
     endpoints: Endpoints
     wires: dict[str, Wire]
+    cors: Cors | None = None
+    sample: float | None = None
+    """Share of the requests without a `traceparent` whose spans are kept; None: nobody's are."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from msgspec import Meta
 
-from router.config import checks, convert, expand, upstream_checks, yaml_nodes
+from router.config import convert, loader, yaml_nodes
 from router.config.report import Mark, Report
 from router.config.schema import Config, Count, Limits, Protocol, Seconds, Settings
 from router.config.sources import Sources
@@ -169,7 +169,7 @@ def load(config_path: Path, scenario_path: Path) -> tuple[Config, Scenario]:
     Raises:
         ConfigError: With every fault of the configuration, or else every fault of the scenario.
     """
-    config = _load_config(config_path)
+    config = loader.load_without_secrets(config_path)
     report = Report(str(scenario_path))
     scenario = _read(scenario_path, Scenario, report)
     if scenario is not None:
@@ -249,19 +249,6 @@ def _check_change(change: Change, index: int, config: Config, report: Report) ->
         if name not in members:
             where = (*path, "weights", name)
             report.add(where, f"{change.model!r} has no member at {name!r}{report.suggest(name, members)}")
-
-
-def _load_config(path: Path) -> Config:
-    """Read the configuration as the daemon does, but for its secrets."""
-    report = Report(str(path))
-    config = _read(path, Config, report)
-    if config is not None:
-        directory = path.absolute().parent
-        checks.check(config, report, directory=directory)
-        upstream_checks.check(config, report, directory=directory, sources=Sources())
-    if config is None or report.count:
-        raise ConfigError(report.lines())
-    return expand.normalised(config, path.absolute().parent)
 
 
 def _read(path: Path, kind: type[S], report: Report) -> S | None:

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
+import hmac
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from aiohttp import web
 
+from router.web import status_page
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from aiohttp.typedefs import Handler
 
     from router.events import ConfigReloaded
 
 _logger = logging.getLogger(__name__)
+
+READING = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110 section 9.2.1). Every other one is an action."""
+
+FINISH_S = 60.0
+"""How long an answer may still take on a connection that is to end."""
 
 INDEX = """\
 llm-router
@@ -31,7 +41,9 @@ GET  /metrics    for Prometheus: text or OpenMetrics, as the Accept header asks
 GET  /-/config   the running configuration and its hash, without secrets
 POST /-/reload   read the configuration again: 200 applied or unchanged, 422 rejected
 POST /-/drain    take nothing new and finish what is in flight
-GET  /           this page; as JSON with Accept: application/json
+POST /-/explain  what would happen to a request, and why; sends nothing
+GET  /           the status page: for browsers, as this text, or as JSON, as the Accept header asks
+GET  /status.json, /status.txt   the same, without an Accept header
 """
 
 
@@ -42,6 +54,10 @@ class Control(Protocol):
     def digest(self) -> str:
         """The hash of the running configuration."""
 
+    @property
+    def admin_token(self) -> str:
+        """The SHA-256 (hex, lower case) of the secret that actions need; empty if they need none."""
+
     async def reload(self) -> ConfigReloaded:
         """Read the configuration again; a file that cannot be used changes nothing."""
 
@@ -51,11 +67,14 @@ class Control(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Say whether new requests are welcome, and if not, why."""
 
-    def state(self) -> Mapping[str, Any]:
-        """Return what the status page shows, ready for JSON: single values, and lists of flat rows with equal keys."""
+    def state(self, *, bounded: bool = False) -> Mapping[str, Any]:
+        """Return what the status page shows, ready for JSON; bounded to what people can read, or whole."""
 
     def drain(self) -> None:
         """Take nothing new and finish what is in flight."""
+
+    def explain(self, question: bytes) -> tuple[int, object]:
+        """Say what would happen to a request: the status to answer with, and a value ready for JSON."""
 
 
 class Metrics(Protocol):
@@ -74,40 +93,57 @@ def build(control: Control, metrics: Metrics) -> web.Application:
     app = web.Application(middlewares=[_errors_are_json])
     app[CONTROL] = control
     app[METRICS] = metrics
-    app.router.add_get("/", _index)
+    status_page.add(app, control.state, INDEX)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/config", _config)
     app.router.add_post("/-/reload", _reload)
     app.router.add_post("/-/drain", _drain)
+    app.router.add_post("/-/explain", _explain)
     return app
+
+
+async def finish(connection: web.RequestHandler) -> None:
+    """End a connection behind the request that has begun on it: the listener is gone by which it came."""
+    connection.close()
+    await connection.shutdown(FINISH_S)
 
 
 @web.middleware
 async def _errors_are_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what goes wrong as JSON, and refuse actions that a web page asks for.
-
-    A page the operator has open may send a POST to any address, and then its browser adds `Origin`; tools do not.
-    """
+    """Answer what goes wrong as JSON."""
     try:
-        if request.method == "POST" and "Origin" in request.headers:
-            raise web.HTTPForbidden(text="actions are not open to web pages")  # noqa: TRY301 - one way out for errors
+        if request.method not in READING:
+            _check_action(request)
         return await handler(request)
     except web.HTTPException as answer:
-        headers = {"Allow": answer.headers["Allow"]} if "Allow" in answer.headers else None
-        message = answer.text if isinstance(answer, web.HTTPForbidden) else answer.reason
+        headers = {name: answer.headers[name] for name in ("Allow", "WWW-Authenticate") if name in answer.headers}
+        message = answer.text if isinstance(answer, web.HTTPForbidden | web.HTTPUnauthorized) else answer.reason
         return _json({"error": {"message": message, "code": answer.status}}, answer.status, headers)
     except Exception:
         _logger.exception("admin request failed: %s %s", request.method, request.rel_url.raw_path)
         return _json({"error": {"message": "Internal Server Error", "code": 500}}, 500)
 
 
-async def _index(request: web.Request) -> web.Response:
-    state = request.app[CONTROL].state()
-    if "application/json" in request.headers.get("Accept", ""):
-        return _json(state)
-    return web.Response(text=f"{INDEX}\n{_text(state)}", headers={"X-Content-Type-Options": "nosniff"})
+def _check_action(request: web.Request) -> None:
+    """Refuse an action that a web page asks for, or somebody without the token.
+
+    A page the operator has open may send a POST to any address, and then its browser adds `Origin`; tools do not.
+
+    Raises:
+        HTTPForbidden: A page.
+        HTTPUnauthorized: No token, or another one. Its hash is compared, so the time taken tells nothing about it.
+    """
+    if "Origin" in request.headers:
+        raise web.HTTPForbidden(text="actions are not open to web pages")
+    expected = request.app[CONTROL].admin_token
+    scheme, _, token = ",".join(request.headers.getall("Authorization", ())).partition(" ")
+    shown = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+    if expected and not (scheme.lower() == "bearer" and hmac.compare_digest(shown, expected)):
+        raise web.HTTPUnauthorized(
+            text="this needs the admin token: Authorization: Bearer", headers={"WWW-Authenticate": "Bearer"}
+        )
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -150,6 +186,12 @@ async def _drain(request: web.Request) -> web.Response:
     return _json({"status": "draining"}, 202)
 
 
+async def _explain(request: web.Request) -> web.Response:
+    """It changes nothing, but shows limits: so it is asked for as an action is."""
+    status, answer = request.app[CONTROL].explain(await request.read())
+    return _json(answer, status)
+
+
 def _accepts_gzip(accept_encoding: str) -> bool:
     """Say whether `Accept-Encoding` names gzip without forbidding it (RFC 9110 section 12.5.3)."""
     for item in accept_encoding.lower().split(","):
@@ -163,28 +205,3 @@ def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = 
     return web.Response(
         body=msgspec.json.encode(value) + b"\n", status=status, headers=headers, content_type="application/json"
     )
-
-
-def _text(state: Mapping[str, Any]) -> str:
-    """Return the state for reading: single values first, then a table for each list of rows."""
-    single = [(name, value) for name, value in state.items() if not isinstance(value, list | tuple)]
-    tables = [(name, value) for name, value in state.items() if isinstance(value, list | tuple)]
-    parts = [_table([(name, _cell(value)) for name, value in single])]
-    for name, rows in tables:
-        columns = list(rows[0]) if rows else ["(none)"]
-        cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-        parts.append(f"{name}\n{_table([columns, *cells])}")
-    return "\n".join(parts)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
-
-
-def _cell(value: object) -> str:
-    """Return a value in one visible line: names come from a file, and a terminal obeys what it is sent."""
-    text = "-" if value is None else str(value)
-    return "".join(it if it.isprintable() else "?" for it in text)

@@ -18,6 +18,7 @@ from aiohttp import web
 from router.errors import Kind, Problem, RequestError
 from router.events import ExchangeEnded, Outcome, Phase, Side
 from router.protocol import envelope
+from router.protocol.cors import WEB_METHODS
 from router.web import models
 from router.web.reach import Declined
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from router.config.schema import CodeStyle
     from router.events import Event
+    from router.protocol.cors import Cors
     from router.web.realtime import Sockets
 
 _logger = logging.getLogger(__name__)
@@ -83,6 +85,10 @@ class DataSource(Protocol[K]):
             RequestError: No key is given (`MISSING_KEY`), it is not a valid one (`INVALID_KEY`), or the credentials
                 are malformed.
         """
+
+    @property
+    def cors(self) -> Cors | None:
+        """Which pages in browsers are let in."""
 
     @property
     def bare_paths(self) -> bool:
@@ -251,6 +257,8 @@ class _Answer:
         self.dialect = dialect
         """Whose errors the client reads."""
         self.request_id = source.request_id()
+        self.cors = b""
+        """Header lines for the page that may read it."""
         self.recorded = endpoint == "health"
         """No record is wanted of it, or somebody else makes it."""
         self._source = source
@@ -261,11 +269,14 @@ class _Answer:
         """Answer 200 with a JSON value."""
         return self._respond(200, msgspec.json.encode(value), {"Content-Type": "application/json"}, "")
 
+    def permit(self, lines: bytes) -> web.Response:
+        """Say to a browser that its page may send what it asked for."""
+        return self._respond(204, b"", _fields(lines), "")
+
     def refuse(self, problem: Problem, allow: str = "") -> web.Response:
         """Answer with an error; `allow` are the methods the path does take."""
         body = envelope.render(problem, self.request_id, self.dialect, self._source.code_style)
-        lines = envelope.headers(problem, self.request_id, self.dialect, allow=allow).decode("ascii").splitlines()
-        fields = dict(line.split(": ", 1) for line in lines)
+        fields = _fields(envelope.headers(problem, self.request_id, self.dialect, allow=allow))
         if problem.kind is Kind.UPGRADE_REQUIRED:
             fields["Upgrade"] = "websocket"  # RFC 9110 section 15.5.22
         return self._respond(problem.status, body, fields, problem.kind)
@@ -283,7 +294,7 @@ class _Answer:
         return self._respond(status, body, {"Content-Type": "application/json"}, declined.kind)
 
     def _respond(self, status: int, body: bytes, headers: dict[str, str], reason: str) -> web.Response:
-        response = web.Response(status=status, body=body, headers=headers)
+        response = web.Response(status=status, body=body, headers=headers | _fields(self.cors))
         response.headers["x-request-id"] = self.request_id
         if self.dialect is envelope.Dialect.ANTHROPIC:
             response.headers["request-id"] = self.request_id
@@ -315,6 +326,10 @@ class _Answer:
         )
 
 
+def _fields(lines: bytes) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in lines.decode("ascii").splitlines())
+
+
 ANSWER: web.RequestKey[_Answer] = web.RequestKey("answer", _Answer)
 
 
@@ -327,6 +342,8 @@ async def _exchange(request: web.Request, handler: Handler) -> web.StreamRespons
         connection.begun = True
     answer = request[ANSWER] = _Answer(source, _endpoint(request.path), _dialect(request))
     try:
+        if source.cors is not None and (permits := _preflight(source.cors, request, answer)):
+            return answer.permit(permits)
         _check_path(request)
         return await handler(request)
     except Declined as declined:
@@ -341,6 +358,16 @@ async def _exchange(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         _logger.exception("request failed: %s", _where(request))
         return answer.refuse(Problem(Kind.INTERNAL, "The router failed to answer this request."))
+
+
+def _preflight(cors: Cors, request: web.Request, answer: _Answer) -> bytes:
+    """See for which page the answer is, and return what it says to a preflight of that page; nothing if it is none."""
+    headers = [(name.lower(), value) for name, value in request.raw_headers]
+    origins = [value for name, value in headers if name == b"origin"]
+    answer.cors = cors.lines(origins[0]) if len(origins) == 1 else b""
+    if not answer.cors or request.method != "OPTIONS" or request.body_exists:
+        return b""
+    return cors.preflight(headers, WEB_METHODS)
 
 
 def _check_path(request: web.Request) -> None:

@@ -11,11 +11,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from router.errors import Kind, UpstreamError
 from router.events import NEVER, Attempt
 from router.policy.outcomes import VERDICTS, Cause
 from router.policy.retry import backoff
 from router.policy.tries import Tries
+from router.protocol import trace_context
 from router.protocol.envelope import mask
 from router.web.dial import Call, DialError, Line
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from router.policy.target import Lease, Target
     from router.protocol.facts import ErrorFacts
     from router.protocol.http import Headers
+    from router.protocol.trace_context import Span
     from router.web.dial import Connect, Wire
 
 
@@ -50,6 +54,10 @@ class Snapshot(Protocol):
     @property
     def wires(self) -> Mapping[str, Wire]:
         """How each upstream is reached, by name."""
+
+    @property
+    def sample(self) -> float | None:
+        """Share of the requests without a `traceparent` whose spans are kept; None: nobody's are."""
 
 
 class Shared(Protocol):
@@ -127,6 +135,12 @@ class Wanted:
     protocols: Sequence[str]
     only: tuple[str, int] | None = None
     """Upstream and credential that own what the client refers to: these or nobody."""
+    span: Span | None = None
+    """Ours, if it is kept."""
+    began: float = 0.0
+    """The request's first byte, monotonic seconds."""
+    restarts: bool = False
+    """The client's `traceparent` was none, so that its `tracestate` is none either."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,11 +155,14 @@ class Reached:
     model: str
     """The model's name there."""
     began: float
+    span_id: str = ""
+    offset_s: float = NEVER
+    """The attempt's own span, and since the request's first byte when that began."""
 
     def record(self, now: float, cause: str) -> Attempt:
         """Return what the log and the metrics keep of this attempt."""
         line, target = self.line, self.target
-        return Attempt(
+        kept = Attempt(
             upstream=target.upstream.name,
             model=self.model,
             cause=cause,
@@ -155,6 +172,9 @@ class Reached:
             head_s=line.answered - line.connected if line.answered else NEVER,
             connect_s=line.connected - self.began if line.connected else NEVER,
         )
+        if not self.span_id:
+            return kept
+        return msgspec.structs.replace(kept, span_id=self.span_id, offset_s=self.offset_s)
 
 
 class Reach:
@@ -224,7 +244,7 @@ class Reach:
 
     def _begin(self, wanted: Wanted, route: Route, target: Target) -> Reached:
         now = time.monotonic()
-        return Reached(
+        reached = Reached(
             route=route,
             target=target,
             wire=self._snapshot.wires[target.upstream.name],
@@ -233,6 +253,9 @@ class Reach:
             model=target.model or wanted.model,
             began=now,
         )
+        if wanted.span is not None:
+            reached.span_id, reached.offset_s = trace_context.new_id(self._rng), now - wanted.began
+        return reached
 
     async def _dial(self, wanted: Wanted, reached: Reached) -> None:
         """Shake hands with a member; whatever goes wrong, nothing stays open or held.
@@ -243,7 +266,7 @@ class Reach:
         wire, target = reached.wire, reached.target
         call = Call(
             target=wire.target(wanted.path, reached.model, wanted.query(reached.model)),
-            headers=wanted.headers,
+            headers=_traced(wanted, reached.span_id),
             protocols=wanted.protocols,
             timeouts=target.timeouts,
             heartbeat_s=self._heartbeat_s,
@@ -291,3 +314,11 @@ class Reach:
         if failure.facts is not None and failure.verdict.passes:
             return Declined(failure.verdict.kind, failure, failure.facts, wire.credentials)
         return self._says.failed(failure.verdict, wait_s)
+
+
+def _traced(wanted: Wanted, span_id: str) -> Headers:
+    """Return the client's lines; if the attempt has a span, with that in place of the client's own."""
+    if wanted.span is None:
+        return wanted.headers
+    lines = trace_context.without(wanted.headers, tracestate=wanted.restarts)
+    return [*lines, trace_context.line(wanted.span, span_id)]

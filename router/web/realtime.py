@@ -18,6 +18,7 @@ from router.events import LimitDecided
 from router.policy.outcomes import Cause
 from router.protocol import realtime
 from router.protocol.durations import rate_limit_headers
+from router.protocol.trace_context import begin
 from router.web import socket_record
 from router.web.handshake import Handshake
 from router.web.reach import Reach, Wanted
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from router.policy.keys import KeyState
     from router.policy.limits import Limiter
     from router.protocol.realtime import ClientFrame, Speech
+    from router.protocol.trace_context import Span
     from router.web.dial import Connect
     from router.web.handshake import Answer
     from router.web.reach import Reached, Says, Shared
@@ -114,6 +116,8 @@ class Socket:
         self.began = time.monotonic()
         self.handshake: Handshake | None = None
         """Once it has been read."""
+        self.span: Span | None = None
+        """Ours in the client's trace, or in one that begins here; None: it is not kept."""
         self.key: KeyState | None = None
         self.model = ""
         """As the client wrote it."""
@@ -184,6 +188,8 @@ class Socket:
 
     async def _serve(self) -> web.StreamResponse:
         handshake = self.handshake = Handshake(self._request)
+        if self._snapshot.sample is not None:
+            self.span = begin(handshake.facts.trace, self._snapshot.sample, self._shared.rng)
         self.key = self._sockets.find_key(handshake.credentials)
         if self._shared.closed:
             raise self._sockets.says.draining()
@@ -276,13 +282,12 @@ class Socket:
         Raises:
             Refused: One of the limits is reached.
         """
-        limiter = self.key.limiter if self.key is not None else None
-        if limiter is None:
+        if self.key is None or (limiter := self.key.limiter) is None:
             return
         now = time.monotonic()
         refusal = limiter.refusal(now, 0)
         if refusal is not None:
-            self._shared.emit(LimitDecided(scope="key", limit=refusal.limit))
+            self._shared.emit(LimitDecided(scope="key", limit=refusal.limit, key=self.key.name))
             raise self._sockets.says.limited(refusal)
         limiter.take(now, 0)
         self._limiter = limiter
@@ -340,6 +345,9 @@ class Socket:
             headers=handshake.facts.passing,
             protocols=handshake.offer.passing,
             only=only,
+            span=self.span,
+            began=self.began,
+            restarts=handshake.facts.says_trace and handshake.facts.trace is None,
         )
         finding = self._finding = asyncio.get_running_loop().create_task(self.reach.find(wanted))
         try:

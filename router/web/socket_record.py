@@ -8,6 +8,7 @@ from router.errors import Kind
 from router.events import ExchangeEnded, Outcome, Phase, Side
 from router.policy.outcomes import VERDICTS, Cause
 from router.policy.price import NANO_PER_USD
+from router.protocol.trace_context import traced
 from router.web.reach import Declined
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def exchange_ended(
     if usage is not None and reached is not None and reached.route.prices is not None:
         cost = reached.route.prices.cost(usage) / NANO_PER_USD
     model = socket.route.name if socket.route is not None else "_unknown"
-    return ExchangeEnded(
+    ended = ExchangeEnded(
         request_id=socket.request_id,
         endpoint=socket.speech.endpoint,
         model=model,
@@ -92,6 +93,7 @@ def exchange_ended(
         cost_usd=cost,
         metered=traffic.answers > 0,
     )
+    return ended if facts is None else traced(ended, facts.trace, socket.span)
 
 
 def _outcome(socket: Socket, outcome_of: Callable[[Kind], tuple[Outcome, Side]]) -> tuple[Outcome, Side, str]:

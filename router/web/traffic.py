@@ -83,7 +83,7 @@ class Traffic:
         if frame.begins and self._limiter is not None:
             refusal = self._limiter.refusal_of_more(time.monotonic())
             if refusal is not None:
-                self._shared.emit(LimitDecided(scope="key", limit=refusal.limit))
+                self._shared.emit(LimitDecided(scope="key", limit=refusal.limit, key=self._key))
                 raise self._says.limited(refusal)
         if not frame.ask.model:
             return data

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from jsonschema import Draft202012Validator
 
+from router.config import yaml_nodes
+from router.config.json_schema import json_schema
 from router.config.loader import Loaded, parse
 from router.errors import ConfigError
 
@@ -25,6 +28,7 @@ MODELS = """
 models: {m: a}
 """
 NOWHERE = Path("nowhere")
+VALIDATOR = Draft202012Validator(json_schema())
 
 
 def pem_files(folder: Path, *, ca: str = "ca.pem", cert: str = "cert.pem", key: str = "key.pem") -> None:
@@ -37,7 +41,25 @@ def pem_files(folder: Path, *, ca: str = "ca.pem", cert: str = "cert.pem", key: 
 
 
 def read(text: str | bytes, environ: Mapping[str, str] | None = None, directory: Path = NOWHERE) -> Loaded:
-    return parse(text, "f", directory=directory, environ=environ or {})
+    """Load a text that is right, which no editor may find wrong either."""
+    loaded = parse(text, "f", directory=directory, environ=environ or {})
+    assert underlined(text) == []
+    return loaded
+
+
+def underlined(text: str | bytes) -> list[str]:
+    """What an editor finds wrong with a text, by the JSON Schema of configurations."""
+    tree = plain(yaml_nodes.compose(text.decode("utf-8-sig") if isinstance(text, bytes) else text.lstrip("\ufeff")))
+    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors({} if tree is None else tree)]
+
+
+def plain(node: yaml_nodes.Node) -> Any:
+    """What an editor makes of a file: merges written out, scalars by YAML 1.2."""
+    if isinstance(node, yaml_nodes.Scalar):
+        return node.value
+    if isinstance(node, yaml_nodes.Mapping):
+        return {name: plain(entry.node) for name, entry in node.entries.items()}
+    return [plain(item) for item in node.items]
 
 
 def faults(text: str | bytes, environ: Mapping[str, str] | None = None, directory: Path = NOWHERE) -> list[str]:

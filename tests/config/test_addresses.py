@@ -25,9 +25,23 @@ def test_listen_addresses_are_taken_apart(written: str, host: str | None, port: 
     assert addresses.address(addresses.listen(written)) == (host, port)
 
 
+def test_unix_sockets_are_local_and_have_a_path() -> None:
+    """Only this machine can reach one; it collides with its like alone, and no URL leads to it."""
+    where = addresses.listen("unix:/run/a.sock")
+    assert (addresses.unix_path(where), addresses.unix_path(addresses.listen(":80"))) == ("/run/a.sock", None)
+    assert addresses.is_loopback(where)
+    assert addresses.overlaps(where, Listen("unix:/run/b/../a.sock"))
+    assert not addresses.overlaps(where, Listen("unix:/run/b.sock"))
+    assert not addresses.overlaps(where, Listen(":80"))
+    assert not addresses.reaches(addresses.base_url("http://127.0.0.1:80"), where)
+    assert addresses.within(Listen("unix:a.sock"), "/run") == "unix:/run/a.sock"
+    assert addresses.within(where, "/var") == where
+
+
 @pytest.mark.parametrize(
     "written",
     ["8080", 8080, "", ":", "host", "host:", ":65536", "::1:80", "[::1]", "[127.0.0.1]:80", "*:80", "a b:80",
+     "unix:", "unix:/a/", "unix:..", "unix:/a\nb", "unix: a", "UNIX:/a",
      "127.1:80", "300.1.1.1:80", None, True, 1.5, "x" * 300 + ":80", "host:٣"],
 )  # fmt: skip
 def test_what_is_no_listen_address_is_refused(written: Any) -> None:
@@ -112,3 +126,11 @@ def test_hosts_are_names_or_addresses() -> None:
     """A certificate can be expected for either."""
     assert all(addresses.is_host(host) for host in ("api.example", "10.0.0.1", "::1"))
     assert not any(addresses.is_host(host) for host in ("", "a b", "a:1", "-a", "a..b"))
+
+
+@pytest.mark.parametrize("text", ["https://me:hunter2", "https://me:hunter2/v1", "https://[hunter2]/v1"])
+def test_a_fault_repeats_no_password(text: str) -> None:
+    """A password that stands where host and port should is not said again: faults are logged and shown around."""
+    with pytest.raises(BadValue) as fault:
+        addresses.base_url(text)
+    assert "hunter2" not in str(fault.value)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ssl
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -10,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from router.config.certificates import not_after
 from tests.config.files import MODELS, pem_files, read, texts
 
 if TYPE_CHECKING:
@@ -103,3 +107,21 @@ def test_a_renewed_certificate_is_a_change(folder: Path) -> None:
         (folder / f"{name}.pem").write_text((folder / f"{name}.pem").read_text() + "\n")
         digests.add(read(text, directory=folder).digest)
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("year", [2031, 2049, 2050, 9999])
+def test_the_end_of_a_certificate_is_known(year: int) -> None:
+    """To the second, as the century is written and as later ones are (RFC 5280 section 4.1.2.5)."""
+    end = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
+    issued = trustme.CA().issue_cert("router.test", not_after=end)
+    assert not_after(issued.private_key_and_cert_chain_pem.bytes()) == end.timestamp()
+
+
+@pytest.mark.parametrize("size", range(0, 300, 7))
+def test_what_is_no_certificate_has_no_end(size: int) -> None:
+    """Cut anywhere, or something else altogether, it is said to be none."""
+    whole = ssl.PEM_cert_to_DER_cert(trustme.CA().issue_cert("router.test").cert_chain_pems[0].bytes().decode())
+    with pytest.raises(ValueError, match="certificate"):
+        not_after(ssl.DER_cert_to_PEM_cert(whole[: size % 120]).encode())
+    with pytest.raises(ValueError, match="certificate"):
+        not_after(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"[size:])

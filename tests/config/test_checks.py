@@ -41,26 +41,6 @@ def test_nothing_to_serve_is_a_fault(section: str) -> None:
     assert f"{section}: names no {section[:-1]}; at least one is needed" in texts("".join(parts.values()))
 
 
-def test_without_keys_only_loopback_is_listened_on() -> None:
-    """Open to everybody is never a default: other addresses need keys."""
-    assert texts("listen: :8080\n" + UPSTREAMS + MODELS) == [
-        "listen: without keys anybody could use it; give keys, or listen on 127.0.0.1"
-    ]
-    assert read("listen: :8080\n" + UPSTREAMS + MODELS + KEYS).config.listen == ":8080"
-    assert read("listen: localhost:8080\n" + UPSTREAMS + MODELS).config.listen == "localhost:8080"
-
-
-def test_the_listeners_must_differ() -> None:
-    """Both listeners on one address is a fault, unless the kernel chooses the ports."""
-    assert texts("listen: 127.0.0.1:9464" + UPSTREAMS + MODELS) == [
-        "listen: listen 127.0.0.1:9464 and admin 127.0.0.1:9464 are the same address"
-    ]
-    assert texts("listen: :9\nadmin: localhost:9" + UPSTREAMS + MODELS + KEYS) == [
-        "admin: listen :9 and admin localhost:9 are the same address"
-    ]
-    assert read("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0" + UPSTREAMS + MODELS).config.admin == "127.0.0.1:0"
-
-
 @pytest.mark.parametrize(
     ("pool", "fault"),
     [

@@ -60,8 +60,14 @@ def test_every_kind_of_value_is_read() -> None:
             "requests: {body_max: 64M}",
             ("f:1:22: requests.body_max: expected a number of bytes such as 65536, 64KiB, 64MiB or 1GiB, found '64M'"),
         ),
-        ("listen: 8080", "f:1:9: listen: expected host:port, found a number; write ':8080' for every interface"),
-        ("listen: ~", 'f:1:9: listen: expected host:port, "[v6]:port" or :port, found nothing'),
+        (
+            "listen: 8080",
+            "f:1:9: listen[0].address: expected host:port, found a number; write ':8080' for every interface",
+        ),
+        (
+            "listen: [unix:/s, no]",
+            "f:1:19: listen[1].address: expected host:port, \"[v6]:port\", :port or unix:/path, found 'no'",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_where_it_stands(text: str, fault: str) -> None:
@@ -133,7 +139,7 @@ def test_all_faults_come_at_once() -> None:
         "  m: {pool: [c], choose: best}\n"
     )
     assert [fault.split(": ")[0] + " " + fault.split(": ")[1] for fault in faults(text)] == [
-        "f:1:9 listen",
+        "f:1:9 listen[0].address",
         "f:3:17 upstreams.a.base_url",
         "f:3:37 upstreams.a.keepalive",
         "f:4:3 upstreams.b.base_url",
@@ -173,6 +179,6 @@ def test_free_names_are_only_at_the_top() -> None:
 
 def test_a_file_of_something_else_is_told_so() -> None:
     """Text, a list or nothing at the top is refused with a place."""
-    assert faults("hello")[0].startswith("f:1:1: expected settings (listen, ")
+    assert faults("hello")[0].startswith("f:1:1: expected settings (include, ")
     assert faults("- a")[0].endswith("found a list")
     assert faults("") == ["f:1:1: upstreams: is missing", "f:1:1: models: is missing"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "config/examples").glob("*.yaml"))
+SEVERAL = ROOT / "config/examples/several-files/router.yaml"
 EXPORTED = re.compile(r"(\w+)=…")
 
 
@@ -36,15 +38,22 @@ def values(node: Any, setting: str) -> Iterator[Any]:
         yield from values(child, setting)
 
 
-def variables(path: Path) -> dict[str, str]:
+def variables(path: Path, end: str = "\nlisten:") -> dict[str, str]:
     """The environment that the head of an example asks for."""
-    head = path.read_text().partition("\nlisten:")[0]
+    head = path.read_text().partition(end)[0]
     return {variable: f"secret of {variable}" for variable in EXPORTED.findall(head)}
 
 
 def check(path: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, "-m", "router", "check", "-c", str(path))
     return subprocess.run(command, cwd=ROOT, env=dict(environ), capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A copy of the example in several files, to change."""
+    shutil.copytree(SEVERAL.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / SEVERAL.name
 
 
 def test_there_is_an_example_of_each_kind() -> None:
@@ -123,3 +132,26 @@ def test_the_examples_name_families_that_exist() -> None:
     pinned = {family for path in EXAMPLES for family in yaml.safe_load(path.read_text()).get("pins", ())}
     assert pinned
     assert pinned <= set(PIN_FAMILIES)
+
+
+def test_an_example_in_several_files_is_one_configuration() -> None:
+    """Its files add up to one that is good once its secret is set, and every key is a hash of its own."""
+    checked = check(SEVERAL, variables(SEVERAL, "\ninclude:"))
+    assert (checked.returncode, checked.stderr) == (0, "")
+    config = load(SEVERAL, environ=variables(SEVERAL, "\ninclude:")).config
+    assert set(config.keys) == {"operator", "nightly-evals", "search-prod", "search-staging"}
+    assert len({key.secret.sha256 for key in config.keys.values()}) == len(config.keys)
+    assert [model for model, settings in config.models.items() if settings.price is None] == []
+
+
+def test_a_slip_in_one_of_several_files_is_told_there(several: Path) -> None:
+    """The command names the file of a team that misspelt a limit, and the file that has its key already."""
+    team = several.parent / "teams/search.yaml"
+    team.write_text(team.read_text().replace("concurrency: 5}", "concurency: 5}").replace("search-prod", "operator"))
+    checked = check(several, variables(several, "\ninclude:"))
+    assert checked.returncode == 78
+    told = [line.replace(f"{several.parent}/", "") for line in checked.stderr.splitlines()]
+    assert told[0] == "teams/search.yaml:5:3: keys.operator: given twice, first in keys.yaml:5:3"
+    assert re.match(
+        r"teams/search\.yaml:11:\d+: keys\.search-staging\.limits\.concurency: unknown setting, did", told[1]
+    )

@@ -77,3 +77,34 @@ def test_suggestions_are_near_or_absent() -> None:
     assert did_you_mean("Weight", ["weight", "tier"]) == ", did you mean 'weight'?"
     assert did_you_mean("colour", ["weight", "tier"]) == ""
     assert did_you_mean("w" * 10_000, ["weight"]) == ""
+
+
+def test_warnings_are_no_faults() -> None:
+    """A warning has its place and says what it is; it is not counted as a fault and leaves its setting clean."""
+    report = Report("f")
+    report.place(("a",), Mark(2, 3))
+    report.place(("b",), Mark(1, 1))
+    report.warn(("a", "x"), "odd")
+    report.warn(("b",), "odder")
+    assert report.warnings() == ("f:1:1: warning: b: odder", "f:2:3: warning: a.x: odd")
+    assert (report.count, report.lines(), report.is_clean(("a",))) == (0, (), True)
+
+
+def test_the_rest_of_the_warnings_is_counted() -> None:
+    """A file with very many is told so many of them, in its order, and how many there are more."""
+    report = Report("f")
+    for line in range(FAULTS_MAX + 5, 0, -1):
+        report.place((str(line),), Mark(line, 1))
+        report.warn((str(line),), "odd")
+    told = report.warnings()
+    assert (len(told), told[0], told[-1]) == (FAULTS_MAX + 1, "f:1:1: warning: 1: odd", "f: and 5 more warnings")
+
+
+def test_what_a_preset_gives_stands_with_its_name() -> None:
+    """Two settings at one place can be told from two that were both written."""
+    report = Report("f")
+    for name, mark in (("a", Mark(1, 1)), ("b", Mark(1, 1)), ("c", Mark(1, 2))):
+        report.place((name,), mark)
+    assert report.is_together(("a",), ("b",))
+    assert not report.is_together(("a",), ("c",))
+    assert not report.is_together(("x",), ("y",))

@@ -82,13 +82,19 @@ def defaulted(value: Any) -> Iterator[Settings]:
 @pytest.fixture
 def whole(tmp_path: Path) -> Config:
     """The whole twin, with the files and secrets that its examples refer to."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra [otel] is not installed")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "first").write_text("1")
     (tmp_path / "second").write_text("2")
     (tmp_path / "secrets" / "proxy").write_text("Bearer 3")
     (tmp_path / "spool").mkdir()
+    (tmp_path / "keys.yaml").touch()
+    (tmp_path / "teams").mkdir()
+    (tmp_path / "secrets" / "admin").write_text("4")
     pem_files(tmp_path, ca="authorities.pem", cert="client.pem", key="client.key")
+    pem_files(tmp_path, ca="clients.pem", cert="tls.crt", key="tls.key")
     environ = {name: name for name in ("HOSTED_API_KEY", "AZURE_API_KEY", "PROXY_PASSWORD", "TEAM_CHAT_KEY")}
+    environ["COLLECTOR_AUTHORIZATION"] = "Bearer 4"
     environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
     return parse(WHOLE, TWIN.name, directory=tmp_path, environ=environ).config
 
@@ -111,6 +117,9 @@ def test_what_is_commented_out_shows_its_default(whole: Config) -> None:
     hosted = whole.upstreams["hosted"]
     assert (hosted.auth, hosted.protocol) == (schema.Auth.BEARER, schema.Protocol.OPENAI)
     assert hosted.expose_errors is False
+    assert whole.tracing is not None
+    assert whole.tracing.sample == schema.Tracing(endpoint="").sample
+    assert whole.tracing.service_name == schema.Tracing(endpoint="").service_name
 
 
 def test_the_example_of_a_preset_shows_what_it_fills_in(whole: Config) -> None:

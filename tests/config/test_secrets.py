@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.config.schema import Secret
+from router.config.schema import FileName, Secret
 from router.config.secrets import SECRET_CHARACTERS_MAX, Unresolved, resolve
 from router.config.sources import Sources
 from tests.config.files import MODELS, UPSTREAMS, read, texts
@@ -33,7 +33,7 @@ def test_each_kind_of_reference_is_resolved(tmp_path: Path) -> None:
     loaded = read(upstream("api_keys: [{env: NAME}, {file: sub/key}, {credential: cred}]"), environ, tmp_path)
     assert loaded.secrets == {
         Secret(env="NAME"): "from-env",
-        Secret(file="sub/key"): "from-file",
+        Secret(file=FileName("sub/key")): "from-file",
         Secret(credential="cred"): "from-credential",
     }
     assert set(loaded.sources) == {tmp_path / "sub" / "key", tmp_path / "cred"}
@@ -125,7 +125,7 @@ def test_a_missing_file_is_remembered(tmp_path: Path) -> None:
     """The file that was not there is among the sources, so that its arrival can be watched for."""
     sources = Sources()
     with pytest.raises(Unresolved):
-        resolve(Secret(file="k"), directory=tmp_path, environ={}, sources=sources)
+        resolve(Secret(file=FileName("k")), directory=tmp_path, environ={}, sources=sources)
     assert sources.fingerprint == {tmp_path / "k": ""}
 
 

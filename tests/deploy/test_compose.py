@@ -69,14 +69,14 @@ def test_every_port_fits() -> None:
     """What is published is what is listened to, on loopback alone, and the admin listener is not published."""
     config = composed_router().config
     inside = {name: [port for _, _, port in published(name)] for name in services()}
-    assert inside == {"router": [port_of(config.listen)], "prometheus": [9090], "grafana": [3000]}
+    assert inside == {"router": [port_of(config.listen[0].address)], "prometheus": [9090], "grafana": [3000]}
     ports = [port for name in services() for address, port, _ in published(name) if address == "127.0.0.1"]
     assert len(set(ports)) == len(services())
     dockerfile = (DEPLOY / "container" / "Dockerfile").read_text()
     exposed = re.search(r"(?m)^EXPOSE (.+)$", dockerfile)
     assert exposed is not None
-    assert set(exposed[1].split()) == {str(port_of(config.listen)), str(port_of(config.admin))}
-    assert f":{port_of(config.admin)}/readyz" in services()["router"]["healthcheck"]["test"][-1]
+    assert set(exposed[1].split()) == {str(port_of(config.listen[0].address)), str(port_of(config.admin[0].address))}
+    assert f":{port_of(config.admin[0].address)}/readyz" in services()["router"]["healthcheck"]["test"][-1]
 
 
 def test_each_finds_the_other() -> None:
@@ -85,7 +85,7 @@ def test_each_finds_the_other() -> None:
     targets = [
         target for job in scrape["scrape_configs"] for each in job["static_configs"] for target in each["targets"]
     ]
-    assert targets == [f"router:{port_of(composed_router().config.admin)}"]
+    assert targets == [f"router:{port_of(composed_router().config.admin[0].address)}"]
     [source] = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
     assert source["jsonData"]["timeInterval"] == scrape["global"]["scrape_interval"]

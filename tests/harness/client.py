@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from tests.harness.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*")
@@ -128,20 +129,31 @@ class Client(asyncio.Protocol):
 
     @classmethod
     async def connect(
-        cls, address: tuple[str, int], *, log: list[Answer] | None = None, receive_buffer: int | None = None
+        cls,
+        address: tuple[str, int],
+        *,
+        log: list[Answer] | None = None,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
-        """Connect; a small `receive_buffer` makes a client that does not read felt sooner."""
-        sock = socket.socket()
+        """Connect; a small `receive_buffer` makes a client that does not read felt sooner.
+
+        A path in place of the host is that of a unix socket. With `tls` the name that is expected is `router.test`.
+        """
+        is_unix = address[0].startswith("/")
+        sock = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_connect(sock, address)
+            await loop.sock_connect(sock, address[0] if is_unix else address)
         except OSError:
             sock.close()
             raise
-        _, client = await loop.create_connection(lambda: cls(log), sock=sock)
+        connect = loop.create_unix_connection if is_unix else loop.create_connection
+        name = None if tls is None else "router.test"
+        _, client = await connect(lambda: cls(log), sock=sock, ssl=tls, server_hostname=name)
         return client
 
     async def __aenter__(self) -> Self:

@@ -106,7 +106,8 @@ class Running:
 
 
 def _address(text: str, before: str) -> tuple[str, int]:
-    host, _, port = text.removeprefix(before).rpartition(":")
+    """The first of those that a line of the log names."""
+    host, _, port = text.removeprefix(before).partition(", ")[0].rpartition(":")
     return host, int(port)
 
 

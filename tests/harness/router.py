@@ -23,6 +23,7 @@ from tests.harness.watching import WATCH
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -84,6 +85,8 @@ class RunningRouter:
     started_at: float = field(default_factory=time.monotonic)
     reloads: int = 0
     stopped: bool = False
+    tls: ssl.SSLContext | None = None
+    """How its clients speak, if it is TLS."""
     bugs: int = 0
     """Failures of our own code that the test provokes; each is one notice, and there are no others."""
 
@@ -101,7 +104,9 @@ class RunningRouter:
     # -- asking
 
     async def connect(self, *, receive_buffer: int | None = None) -> Client:
-        client = await Client.connect(self.daemon.data_address, log=self.answers, receive_buffer=receive_buffer)
+        client = await Client.connect(
+            self.daemon.data_address, log=self.answers, receive_buffer=receive_buffer, tls=self.tls
+        )
         self.clients.append(client)
         return client
 

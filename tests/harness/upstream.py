@@ -136,6 +136,7 @@ class _Connection(asyncio.Protocol):
             raise PeerLeftError
         self.transport.write(data)
         self.upstream.sent_bytes += len(data)
+        await asyncio.sleep(0)  # or a script that writes again and again never hears that its peer has left
         await self._writable.wait()
         if self.gone.is_set():
             raise PeerLeftError

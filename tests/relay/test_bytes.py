@@ -101,7 +101,7 @@ async def test_request_headers_follow_the_policy(router: StartRouter, first: Scr
     dropped += ["Connection: keep-alive, x-hop, authorization", "x-hop: 1", "TE: trailers", "Forwarded: for=1"]
     dropped += [
         "OpenAI-Organization: org-1",
-        "Origin: http://x",
+        "Origin: app://x",
         "Referer: http://x",
         "CF-Ray: 1",
         "X-Real-IP: 1.1.1.1",

@@ -358,7 +358,7 @@ SENT = (
     "Idempotency-Key: 7",
     "x-UNKNOWN: Yes; yes",
 )
-STAYING = ("Cookie: a=b", "X-Forwarded-For: 1.2.3.4", "OpenAI-Organization: org-1", "Origin: http://x", "TE: trailers")
+STAYING = ("Cookie: a=b", "X-Forwarded-For: 1.2.3.4", "OpenAI-Organization: org-1", "Origin: app://x", "TE: trailers")
 
 
 @pytest.mark.parametrize("path", [*JSON_ENDPOINTS, "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"])

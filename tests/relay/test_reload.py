@@ -248,11 +248,3 @@ async def test_a_drained_member_takes_nothing_new(
     assert len(first.received) == 1
     assert not first.received[0].gone.is_set()
     await client.leave()
-
-
-async def test_settings_that_need_a_restart_are_named(router: StartRouter, first: ScriptedUpstream) -> None:
-    """Another listen address cannot apply live: the reload says so and applies the rest."""
-    running = await router(first)
-    reloaded = await running.reload(config(first, listen="127.0.0.1:1", debug={"headers": True}))
-    assert reloaded.needs_restart == ("listen",)
-    assert (await running.post()).header("x-router-upstream") == "first"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
 import logging
 import threading
 from collections.abc import Awaitable, Callable
@@ -16,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from router.events import ConfigReloaded
 from router.telemetry.metrics import LiveState, Metrics
 from router.web import admin
+from tests.web import snapshots
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -29,13 +32,10 @@ class Daemon:
 
     def __init__(self) -> None:
         self.digest = "d1"
+        self.admin_token = ""
         self.refused = ""
         self.reloads = [ConfigReloaded(5.0, "applied", "d2")]
         self.drained = 0
-        self.upstreams: list[dict[str, Any]] = [
-            {"name": "openai", "state": "healthy", "in_flight": 3, "limit": None},
-            {"name": "a-very-long-name", "state": "ejected", "in_flight": 0, "limit": 10},
-        ]
 
     async def reload(self) -> ConfigReloaded:
         return self.reloads.pop()
@@ -46,11 +46,14 @@ class Daemon:
     def ready(self) -> tuple[bool, str]:
         return not self.refused, self.refused
 
-    def state(self) -> dict[str, Any]:
-        return {"version": "0.1.0", "uptime_s": 12, "upstreams": self.upstreams, "models": []}
+    def state(self, *, bounded: bool = False) -> dict[str, Any]:
+        return snapshots.state(draining=bounded)
 
     def drain(self) -> None:
         self.drained += 1
+
+    def explain(self, question: bytes) -> tuple[int, object]:
+        return (200, {"asked": question.decode()}) if question else (400, {"error": {"message": "nothing asked"}})
 
 
 @pytest.fixture
@@ -164,12 +167,51 @@ async def test_drain_drains(client: Client, daemon: Daemon) -> None:
     assert daemon.drained == 1
 
 
-@pytest.mark.parametrize("path", ["/-/drain", "/-/reload"])
+async def test_explain_answers_questions(client: Client) -> None:
+    """The question goes to the daemon as it came, and its answer comes back with its status; more than 1 MiB is 413."""
+    assert await answered(await client.post("/-/explain", data=b'{"model":"m"}')) == (200, {"asked": '{"model":"m"}'})
+    assert await answered(await client.post("/-/explain")) == (400, {"error": {"message": "nothing asked"}})
+    assert (await client.post("/-/explain", data=io.BytesIO(b" " * (1024 * 1024 + 1)))).status == 413
+    assert (await client.get("/-/explain")).status == 405
+
+
+@pytest.mark.parametrize("path", ["/-/drain", "/-/explain", "/-/reload"])
 async def test_a_web_page_cannot_act(client: Client, daemon: Daemon, path: str) -> None:
     """A page in the operator's browser may send a POST here, but nothing happens."""
     status, body = await answered(await client.post(path, headers={"Origin": "http://elsewhere.example"}))
     assert (status, body["error"]["message"]) == (403, "actions are not open to web pages")
     assert (daemon.drained, len(daemon.reloads)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [
+        ((), 401),
+        (("Basic c2VzYW1l",), 401),
+        (("Bearer",), 401),
+        (("Bearer Sesame",), 401),
+        (("Bearer sesame", "Bearer sesame"), 401),
+        (("sesame",), 401),
+        (("Bearer sesame",), 202),
+        (("bearer  sesame",), 202),
+    ],
+)
+async def test_actions_want_the_token(client: Client, daemon: Daemon, shown: tuple[str, ...], status: int) -> None:
+    """With a token configured nothing is done for who does not show it, once and whole; reading stays open."""
+    daemon.admin_token = hashlib.sha256(b"sesame").hexdigest()
+    answer = await client.post("/-/drain", headers=[("Authorization", each) for each in shown])
+    assert (answer.status, daemon.drained) == (status, int(status == 202))
+    assert answer.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert (await client.get("/-/config")).status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPFIND"])
+async def test_no_method_goes_round_the_token(client: Client, daemon: Daemon, method: str) -> None:
+    """Whatever is not there to read is an action, also where nothing is served."""
+    daemon.admin_token = hashlib.sha256(b"sesame").hexdigest()
+    for path in ("/-/reload", "/", "/nothing"):
+        assert (await answered(await client.request(method, path)))[0] == 401
+    assert len(daemon.reloads) == 1
 
 
 async def test_errors_are_json(client: Client) -> None:
@@ -189,29 +231,9 @@ async def test_a_fault_of_ours_is_logged_and_not_shown(client: Client, caplog: p
     assert "pop from empty list" in caplog.text
 
 
-async def test_the_index_names_every_route_and_shows_the_state(client: Client) -> None:
-    """A person with curl finds what there is, and how the upstreams do, in columns."""
-    text = await (await client.get("/")).text()
-    for route in ("/healthz", "/readyz", "/metrics", "/-/config", "/-/reload", "/-/drain"):
-        assert route in text
-    table = text.partition("upstreams\n")[2].partition("\n\n")[0]
-    assert table.splitlines() == [
-        "name              state    in_flight  limit",
-        "openai            healthy  3          -",
-        "a-very-long-name  ejected  0          10",
-    ]
-    assert "uptime_s  12" in text
-    assert "models\n(none)" in text
-
-
-async def test_the_state_is_json_for_programs(client: Client, daemon: Daemon) -> None:
-    """The same state comes as JSON to who asks for it."""
-    answer = await client.get("/", headers={"Accept": "application/json"})
-    assert await answered(answer) == (200, daemon.state())
-
-
-async def test_a_hostile_name_cannot_drive_a_terminal(client: Client, daemon: Daemon) -> None:
-    """Control characters in a configured name do not reach the operator's terminal, nor break a row."""
-    daemon.upstreams = [{"name": "a\x1b[2J\nb"}]
-    text = await (await client.get("/")).text()
-    assert "a?[2J?b" in text
+async def test_the_index_names_every_route(client: Client) -> None:
+    """A person with curl finds what there is, below how it does."""
+    status, _, index = (await (await client.get("/")).text()).rpartition("\nllm-router\n")
+    for route in ("/healthz", "/readyz", "/metrics", "/-/config", "/-/reload", "/-/drain", "/status.json"):
+        assert route in index
+    assert "UPSTREAMS" in status

@@ -18,6 +18,8 @@ from router.web import data
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from router.protocol.cors import Cors
+
 Answer = tuple[int, dict[str, str], Any]
 
 
@@ -35,6 +37,7 @@ class Source:
         self.models = ["gpt", "org/name:tag", "ümlaut"]
         self.secured = False
         self.bare_paths = False
+        self.cors: Cors | None = None
         self.events: list[Event] = []
         self.ids = 0
         self.fault: Exception | None = None
