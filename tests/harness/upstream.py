@@ -136,7 +136,6 @@ class _Connection(asyncio.Protocol):
             raise PeerLeftError
         self.transport.write(data)
         self.upstream.sent_bytes += len(data)
-        await asyncio.sleep(0)  # or a script that writes again and again never hears that its peer has left
         await self._writable.wait()
         if self.gone.is_set():
             raise PeerLeftError
@@ -247,7 +246,7 @@ class ScriptedUpstream:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        assert self.faults == []
+        assert self.faults == [], self.faults
 
 
 def play(*scripts: Script) -> Script:
