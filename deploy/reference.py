@@ -21,11 +21,11 @@ from router.cli import parser  # noqa: E402 - a script beside the package
 from router.commands import manual, tree  # noqa: E402
 from router.config.json_schema import json_schema  # noqa: E402
 from router.errors import TABLE  # noqa: E402
-from router.events import Outcome, Phase, Side  # noqa: E402
+from router.events import Outcome, Side  # noqa: E402
 from router.policy.outcomes import Cause  # noqa: E402
 from router.telemetry import specs  # noqa: E402
 from router.telemetry.cells import Kind, Spec  # noqa: E402
-from router.telemetry.metrics import AUTH_REASONS, ENDPOINTS, STATES  # noqa: E402
+from router.telemetry.metrics import AUTH_REASONS, COOLS, ENDPOINTS, PHASES, STATES, TOKEN_TYPES  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -184,7 +184,9 @@ _LABELS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("endpoint", "requests", sorted(ENDPOINTS)),
     ("state", "upstreams", STATES),
     ("side", "streams", tuple(Side)),
-    ("phase", "streams", tuple(Phase)),
+    ("phase", "streams", PHASES),
+    ("reason", "cooldowns", COOLS),
+    ("type", "tokens", TOKEN_TYPES),
 )
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -17,6 +17,7 @@ OBJECTIVE_ERRORS = 0.005
 
 WHO = 'job=~"$job", instance=~"$instance"'
 MODEL = f'{WHO}, model=~"$model"'
+STREAMS = f'{MODEL}, stream="true"'
 BACKEND = f'{WHO}, backend=~"$backend"'
 GOOD = f'{BACKEND}, outcome="ok"'
 BY = "$__rate_interval"
@@ -119,9 +120,9 @@ HAPPY = Row("Are users happy?", (
     ),
     Panel(
         "Time to first token, p95",
-        "From the complete request to the first content, failed attempts included. For plain answers it is the whole.",
+        "Of streams: from the complete request to the first content, failed attempts included.",
         "s",
-        (Query(quantile(0.95, "llm_router_time_to_first_token_seconds", MODEL, over="$__range")),),
+        (Query(quantile(0.95, "llm_router_time_to_first_token_seconds", STREAMS, over="$__range")),),
         kind="stat", width=4, height=4, empty="no answers",
         thresholds=((None, "green"), (2.5, "orange"), (10, "red")),
     ),
@@ -183,10 +184,10 @@ TRAFFIC = Row("Traffic", (
 LATENCY = Row("Latency", (
     Panel(
         "Time to first token",
-        "How many answers began after how long.",
+        "How many streams began after how long.",
         "s",
         (Query(
-            f"sum by (le) (increase(llm_router_time_to_first_token_seconds_bucket{{{MODEL}}}[{BY}]))", "{{le}}"
+            f"sum by (le) (increase(llm_router_time_to_first_token_seconds_bucket{{{STREAMS}}}[{BY}]))", "{{le}}"
         ),),
         kind="heatmap", empty="no answers",
     ),
@@ -397,9 +398,12 @@ FAILURES = Row("Failures", (
 SPEED = Row("Speed", (
     Panel(
         "Time to first token, p95",
-        "Of answers that this upstream gave, the attempts that failed elsewhere before included.",
+        "Of streams that this upstream gave, the attempts that failed elsewhere before included.",
         "s",
-        (Query(quantile(0.95, "llm_router_time_to_first_token_seconds", BACKEND, "backend"), "{{backend}}"),),
+        (Query(
+            quantile(0.95, "llm_router_time_to_first_token_seconds", f'{BACKEND}, stream="true"', "backend"),
+            "{{backend}}",
+        ),),
         width=6, log=True,
     ),
     Panel(

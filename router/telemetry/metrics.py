@@ -46,6 +46,15 @@ ELIGIBLE = frozenset({"healthy", "half_open"})
 AUTH_REASONS = ("missing_api_key", "invalid_api_key")
 """The error reasons that count as failed authentication."""
 
+PHASES = ("before_first_token", "mid_stream")
+"""The closed set of the `phase` label of `llm_router_stream_aborts_total`."""
+
+TOKEN_TYPES = (
+    "input", "input_cached", "input_cache_write", "input_cache_write_long", "input_audio", "input_image",
+    "output", "output_reasoning", "output_audio",
+)  # fmt: skip
+"""The closed set of the `type` label of `llm_router_tokens_total`: disjoint, their sum is billed."""
+
 COOLS = ("rate_limit", "overload", "quota", "misconfigured")
 """The closed set of the `reason` label of `llm_router_cooldowns_total`."""
 
@@ -328,7 +337,7 @@ class Metrics:
     def _stream_cut(self, event: ExchangeEnded) -> None:
         """Count a stream that was cut. One refused with an error status is an answer, not a stream."""
         if event.status < 400 or event.status == 499:
-            phase = "before_first_token" if event.ttft_s < 0 else "mid_stream"
+            phase = PHASES[event.ttft_s >= 0]
             self._family[specs.STREAM_ABORTS].add(self._model(event.model), event.ended_by, phase)
 
     def _model(self, name: str) -> str:

@@ -20,7 +20,7 @@ from router.events import Outcome, Side
 from router.policy.outcomes import Cause
 from router.telemetry import specs
 from router.telemetry.cells import Kind
-from router.telemetry.metrics import AUTH_REASONS, STATES
+from router.telemetry.metrics import AUTH_REASONS, COOLS, STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +55,8 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("llm_router_stream_aborts_total", "side"): frozenset(Side),
     ("llm_router_stream_aborts_total", "phase"): frozenset({"before_first_token", "mid_stream"}),
     ("llm_router_request_duration_seconds", "stream"): frozenset({"true", "false"}),
+    ("llm_router_time_to_first_token_seconds", "stream"): frozenset({"true", "false"}),
+    ("llm_router_cooldowns_total", "reason"): frozenset(COOLS),
     ("llm_router_ratelimit_decisions_total", "scope"): frozenset({"key", "backend"}),
 }
 """Of a metric's label, all values that the code can give it."""

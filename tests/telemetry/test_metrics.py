@@ -26,7 +26,7 @@ from router.events import (
 from router.policy.outcomes import Cools
 from router.telemetry import metrics as module
 from router.telemetry import specs
-from router.telemetry.metrics import LiveState, Metrics, ModelLive, UpstreamLive
+from router.telemetry.metrics import TOKEN_TYPES, LiveState, Metrics, ModelLive, UpstreamLive
 from tests.telemetry.records import attempt, ended
 
 Samples = dict[str, float]
@@ -100,7 +100,7 @@ def test_an_observation_falls_into_its_bucket() -> None:
 
 
 def test_token_types_sum_to_the_billable_total() -> None:
-    """The types are disjoint: their sum is the usage's total, and what is no token is not among them."""
+    """The types are closed and disjoint: their sum is the total of the usage, and what is no token is not among them."""
     usage = Usage(
         input=7, cache_read=11, cache_write=13, output=17, reasoning=5, cache_write_long=19, audio_in=23, image_in=29,
         audio_out=31, images=1000, seconds=2000.0, characters=3000, searches=4000,
@@ -108,11 +108,8 @@ def test_token_types_sum_to_the_billable_total() -> None:
     changes = moved(make(), ended(usage=usage))
     assert {key: change for key, change in changes.items() if key.startswith("tokens_total")} == {
         f"tokens_total{{backend=openai,model=gpt,type={kind}}}": tokens
-        for kind, tokens in {
-            "input": 7, "input_cached": 11, "input_cache_write": 13, "input_cache_write_long": 19, "input_audio": 23,
-            "input_image": 29, "output": 12, "output_reasoning": 5, "output_audio": 31,
-        }.items()
-    }  # fmt: skip
+        for kind, tokens in zip(TOKEN_TYPES, (7, 11, 13, 19, 23, 29, 12, 5, 31), strict=True)
+    }
     assert sum(change for key, change in changes.items() if key.startswith("tokens_total")) == usage.total
 
 
