@@ -100,7 +100,7 @@ def test_an_observation_falls_into_its_bucket() -> None:
 
 
 def test_token_types_sum_to_the_billable_total() -> None:
-    """The types are closed and disjoint: their sum is the total of the usage, and what is no token is not among them."""
+    """The types are closed and disjoint: their sum is the total of the usage, and nothing else is among them."""
     usage = Usage(
         input=7, cache_read=11, cache_write=13, output=17, reasoning=5, cache_write_long=19, audio_in=23, image_in=29,
         audio_out=31, images=1000, seconds=2000.0, characters=3000, searches=4000,
