@@ -61,6 +61,10 @@ def _check_keys(config: Config, report: Report) -> None:
             if not served[pattern]:
                 hint = report.suggest(pattern, config.models)
                 report.warn(("keys", name, "models", index), f"matches no model{hint}")
+        tokens, expected = key.limits.tokens_per_minute, config.defaults.default_output_tokens
+        if tokens is not None and tokens <= expected:
+            text = f"a request that names no max_tokens reserves {expected} and more, so it can never be admitted"
+            report.warn(("keys", name, "limits", "tokens_per_minute"), text)
 
 
 def _check_models(config: Config, report: Report) -> None:

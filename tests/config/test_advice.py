@@ -97,6 +97,14 @@ def test_the_hash_of_nothing_is_known() -> None:
     assert line.startswith("keys.k.secret: is the SHA-256 of nothing")
 
 
+@pytest.mark.parametrize(("tokens", "expected", "never"), [(1024, 1024, True), (1025, 1024, False), (90, 50, False)])
+def test_a_token_limit_below_what_is_reserved(tokens: int, expected: int, never: bool) -> None:
+    """A key whose limit the usual request can never fit is told; by default 1024 tokens of answer are reserved."""
+    limits = f", limits: {{tokens_per_minute: {tokens}}}"
+    found = about(f"defaults: {{default_output_tokens: {expected}}}\n{USED}{MODELS}{keys('m', more=limits)}")
+    assert found == ["keys.k.limits.tokens_per_minute"] * never
+
+
 def test_a_model_that_no_key_may_use() -> None:
     """With keys, a model is of no use that none of them may ask for, unless others fall back to it."""
     two = USED + "models: {m: a, n: {pool: [{upstream: a, model: x}]}}\n"
