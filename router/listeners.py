@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -299,24 +300,33 @@ async def _open(place: Place, given: socket.socket | None, going: Iterable[Place
     Raises:
         OSError: It cannot be.
     """
-    loop, wanted = asyncio.get_running_loop(), place.listener.address
+    wanted = place.listener.address
     place.address = wanted
     try:
         path = addresses.unix_path(wanted)
         if given is not None:
-            make = loop.create_unix_server if given.family == socket.AF_UNIX else loop.create_server
-            place.server = await make(place.protocol, sock=given, backlog=BACKLOG)
+            place.server = await _serve(place, given)
             place.address = address_of(given)
         elif path is not None:
             bound = _bind(path, place.listener.mode)
             place.file = _file(path)
-            place.server = await loop.create_unix_server(place.protocol, sock=bound, backlog=BACKLOG)
+            place.server = await _serve(place, bound)
         else:
             place.server = await _bind_network(place, [each for each in going if _is_rival(each, wanted)])
             place.address = address_of(min(place.sockets, key=lambda each: each.family))  # of all interfaces IPv4 first
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         raise OSError(error.errno, f"{place.setting} {wanted}: {reason}") from None
+
+
+async def _serve(place: Place, bound: socket.socket) -> asyncio.Server:
+    """Listen at a socket. The file of a unix socket is not the loop's to remove: it may be the service manager's."""
+    loop = asyncio.get_running_loop()
+    if bound.family != socket.AF_UNIX:
+        return await loop.create_server(place.protocol, sock=bound, backlog=BACKLOG)
+    if sys.version_info >= (3, 13):  # which began to remove it
+        return await loop.create_unix_server(place.protocol, sock=bound, backlog=BACKLOG, cleanup_socket=False)
+    return await loop.create_unix_server(place.protocol, sock=bound, backlog=BACKLOG)
 
 
 def _is_rival(place: Place, wanted: Listen) -> bool:

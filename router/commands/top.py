@@ -28,6 +28,9 @@ HELP = "show the daemon's status again and again"
 
 INTERVAL_S: Final = 2.0
 
+_ENDS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+"""Signals that end it."""
+
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 """The terminal's other screen, without a cursor; then back, and all is as it was."""
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
@@ -88,8 +91,8 @@ def _show(daemon: Daemon, text: list[str], interval_s: float, wakes: int, keys: 
     while True:
         _draw(_head(daemon, trouble, asked - fetched), text, is_bad=bool(trouble))
         ready = select.select([wakes, *keys], [], [], max(0.0, asked + interval_s - time.monotonic()))[0]
-        if wakes in ready:
-            os.read(wakes, 1024)
+        if wakes in ready and not _ENDS.isdisjoint(os.read(wakes, 1024)):  # a destructor may have eaten the exception
+            return
         for key in keys:
             if key in ready and os.read(key, 64)[:1] in {b"q", b"Q", b""}:
                 return
