@@ -149,13 +149,13 @@ def _keys() -> Iterator[list[int]]:
 
 @contextmanager
 def _woken() -> Iterator[int]:
-    """A descriptor that can be read once the terminal's size has changed; SIGTERM ends like Ctrl-C."""
+    """A descriptor that can be read once the terminal's size has changed. SIGTERM ends like Ctrl-C, ignored or not."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     os.set_blocking(write, False)
     before = {
         signal.SIGWINCH: signal.signal(signal.SIGWINCH, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.default_int_handler),
+        **{number: signal.signal(number, signal.default_int_handler) for number in _ENDS},
     }
     waker = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
