@@ -43,6 +43,9 @@ interpreter: the more there are, the later it turns."""
 TIMEOUT_S = 5.0
 """For one delivery, its repetitions included: the exporter tries again after a refused connection, 429, 502 to 504."""
 
+GIVE_UP_S = 0.5
+"""For the thread, once it has been told not to try again."""
+
 TELL_EVERY_S = 60.0
 """Between two things an operator is told: a collector that comes and goes must not fill the log."""
 
@@ -144,6 +147,8 @@ class Tracing:
             self._thread.join(timeout_s)
         if self._sender is not None:
             self._sender.close()
+        if self._thread.is_alive():  # it is told to give up, and counts what it gives up
+            self._thread.join(GIVE_UP_S)
         while self._queue:
             self._overflowed += _spans(self._queue.popleft()[1])
 

@@ -332,10 +332,11 @@ async def test_a_handshake_has_its_time(
     router: StartRouter, certificates: Certificates, first: ScriptedUpstream, beginning: bytes
 ) -> None:
     """Who connects and says nothing, or half a greeting, is counted from the first moment, and ended in time."""
-    running = await serving(router, certificates, "tls")(first, requests={"head_timeout": "200ms"})
-    for client in await silent(running, 3):
+    running = await serving(router, certificates, "tls")(first, requests={"head_timeout": "1s"})
+    clients = await silent(running, 3)
+    for client in clients:
         await client.send(beginning)
-        assert await client.ended() == b""
+    assert [await client.ended() for client in clients] == [b""] * 3
     await until(lambda: len(running.daemon._relay.crowd) == 0, "all to be gone")
     assert (await running.post()).status == 200
 

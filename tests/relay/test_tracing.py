@@ -492,7 +492,7 @@ async def test_a_collector_that_fails_is_told_once(
     await until(lambda: dropped(running) == 6, "all are dropped")
     await running.post()
     await stopped(running)
-    assert dropped(running) == 8
+    await until(lambda: dropped(running) == 8, "all are dropped")
     assert len(await warnings(running, 1)) == 1
 
 
