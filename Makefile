@@ -103,7 +103,7 @@ pytest-second: $(VENV)/.dev
 	if [ -n "$$python" ]; then \
 	  $(MAKE) --no-print-directory SECOND_PYTHON="$$python" $(SECOND)/.dev && \
 	  $(SECOND)/bin/python -m pytest -q -n auto --dist worksteal -p no:cacheprovider \
-	    $(foreach folder,chaos deploy fuzz hostile sdk simulation soak,--ignore=tests/$(folder)) $(ARGS); \
+	    $(foreach folder,chaos deploy doctor fuzz hostile migrate sdk simulation soak,--ignore=tests/$(folder)) $(ARGS); \
 	else echo "Only one of Python 3.11 and 3.13 is here: tested on one"; fi
 
 # SDK generations that need other versions of what the newest need too live apart, and so does what runs on Node.
