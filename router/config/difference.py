@@ -62,8 +62,17 @@ def _of_values(old: Any, new: Any, path: Path) -> Iterator[Change]:
         yield from _of_mappings(old, new, path)
     elif _is_of_settings(old) and _is_of_settings(new) and (old or new):
         yield from _of_entries(old, new, path)
-    elif old != new or isinstance(old, bool) is not isinstance(new, bool):
+    elif not _is_same(old, new):
         yield Change("~", path, old, new)
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Compare at every depth: to Python `true` and 1 are equal."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return old.keys() == new.keys() and all(_is_same(value, new[name]) for name, value in old.items())
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    return bool(old == new) and isinstance(old, bool) is isinstance(new, bool)
 
 
 def _is_of_settings(value: Any) -> bool:
@@ -90,8 +99,8 @@ def _identity(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _of_lists(old: Sequence[Any], new: Sequence[Any]) -> str:
-    added = [each for each in new if each not in old]
-    removed = [each for each in old if each not in new]
+    added = [each for each in new if not any(_is_same(each, other) for other in old)]
+    removed = [each for each in old if not any(_is_same(each, other) for other in new)]
     if not added and not removed:
         return f"in another order: {_shown(new)}"
     parts = (("added", added), ("removed", removed))

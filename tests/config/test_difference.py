@@ -91,6 +91,7 @@ def test_a_change_is_told_where_there_is_one(old: dict[str, Any], data: st.DataO
 
 @pytest.mark.parametrize(("old", "new", "text"), [
     (1, True, "1 → true"), (None, "", "nothing → ''"), ("a", ["a"], "a → [a]"), ({"x": 1}, "y", "{x: 1} → y"),
+    ([True, {"a": 1}], [1, {"a": True}], "added 1, {a: true}; removed true, {a: 1}"),
     ("\x1b[2J", " ", "'\\x1b[2J' → ' '"),
 ])  # fmt: skip
 def test_values_of_any_kind_are_told_apart(old: Any, new: Any, text: str) -> None:
